@@ -1,0 +1,26 @@
+"""What every command shares: results to stdout, everything else to stderr, errors as one clear message and an exit code."""
+
+import json
+import logging
+import sys
+
+LOG = logging.getLogger("sightline")
+
+
+def show(text: str, as_json: bool, value: object) -> None:
+    """The result on stdout: `text` for people, `value` as JSON for machines."""
+    print(json.dumps(value, ensure_ascii=False) if as_json else text, flush=True)
+
+
+def note(text: str) -> None:
+    """A line about what is happening, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def log_to_stderr(verbose: bool = False) -> None:
+    """Sightline's log lines on stderr, once per process."""
+    if not LOG.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        LOG.addHandler(handler)
+    LOG.setLevel(logging.DEBUG if verbose else logging.INFO)

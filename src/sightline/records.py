@@ -1,0 +1,153 @@
+"""The nouns that travel between the rooms: labelled images, datasets, detections. Frozen, validated once.
+
+Pixels everywhere: x right, y down, origin at the corner of the top left pixel, boxes (x1, y1, x2, y2).
+N: detections in one image.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.errors import ShapeError
+
+Image = NDArray[np.uint8]
+"""One decoded picture: (H, W, 3), RGB, 0 to 255, turned as its EXIF orientation says."""
+
+Box = tuple[float, float, float, float]
+"""(x1, y1, x2, y2) in pixels."""
+
+Polygons = tuple[tuple[float, ...], ...]
+"""One object in one or more parts, each (x1, y1, x2, y2, ...) in pixels."""
+
+
+class ImageSize(NamedTuple):
+    """Pixels. Height first, everywhere; nothing in this project is ever (width, height)."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} px (width x height)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rle:
+    """A mask as COCO's run lengths, column-major. counts: compressed text, or the bare numbers as COCO writes crowds."""
+
+    size: ImageSize
+    counts: str | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class. id: its number in files (COCO's may have gaps); its index in `Dataset.categories` is its label."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One labelled object.
+
+    box:   (x1, y1, x2, y2) in pixels, may be fractional
+    label: index into the dataset's categories
+    crowd: a region of many objects; it is neither trained on nor counted as a miss
+    area:  px², of the mask where there is one; None: the box's
+    """
+
+    box: Box
+    label: int
+    crowd: bool = False
+    area: float | None = None
+    segmentation: Polygons | Rle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One picture with its labelled objects; none is a legitimate negative.
+
+    id:        unique in the dataset, from 1
+    file_name: relative to the dataset's pictures, with `/`
+    size:      of the frame that the boxes refer to
+    source:    where the labels say the picture is (an s3:// address or a path); empty when unknown
+    group:     images of one group never part in a split; empty: a group of its own
+    """
+
+    id: int
+    file_name: str
+    size: ImageSize
+    instances: tuple[Instance, ...] = ()
+    source: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A set of labelled images. Every instance's label is an index into `categories`."""
+
+    categories: tuple[Category, ...]
+    images: tuple[ImageRecord, ...]
+
+    @property
+    def instance_count(self) -> int:
+        return sum(len(image.instances) for image in self.images)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(category.name for category in self.categories)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What was found in one image, best first.
+
+    size:   the image the boxes refer to, after EXIF rotation
+    boxes:  (N, 4) float32, (x1, y1, x2, y2) in pixels
+    scores: (N,) float32 in [0, 1]
+    labels: (N,) int64, index into the model's class names
+    """
+
+    size: ImageSize
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        for name, shape in {"boxes": (n, 4), "scores": (n,), "labels": (n,)}.items():
+            if getattr(self, name).shape != shape:
+                raise ShapeError(
+                    "Detections", f"{name} has shape {getattr(self, name).shape}", f"Pass {shape}: there are {n} scores."
+                )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, threshold: float) -> "Detections":
+        """The detections whose score is at least `threshold`."""
+        keep = self.scores >= threshold
+        return Detections(self.size, self.boxes[keep], self.scores[keep], self.labels[keep])
+
+
+Predict = Callable[[Sequence[Image]], list[Detections]]
+"""The one callable that evaluation, serving and batch prediction know: a torch model, a remote server, a test's fake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded detector, whatever runs it: its callable and the facts that travel with it.
+
+    predict:     (H, W, 3) RGB pictures of any sizes -> one `Detections` each
+    class_names: label index -> name
+    origin:      where it was loaded from, for messages
+    facts:       how it was trained and what it scored, as `bundle.json` tells it
+    """
+
+    predict: Predict
+    class_names: tuple[str, ...]
+    origin: str
+    facts: dict[str, object] = field(default_factory=dict)

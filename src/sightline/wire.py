@@ -1,0 +1,156 @@
+"""What travels over HTTP and into JSON lines: pictures in, detections out. Both directions of both formats; never pickle.
+
+The JSON keys are those that Detectron2-on-SageMaker clients already decode, plus `class_names` (one name per detection).
+"""
+
+import ast
+import io
+import json
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sightline.errors import ImageError, RequestError
+from sightline.images import Limits, decode_image
+from sightline.records import Detections, Image, ImageSize
+
+JSON = "application/json"
+NPZ = "application/x-npz"
+NPY = "application/x-npy"
+PICTURE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
+REQUEST_TYPES = (*PICTURE_TYPES, NPY)
+"""Content types of a request. The picture types are synonyms: the content decides (a PNG sent as image/jpeg works)."""
+ANSWER_TYPES = (JSON, NPZ)
+
+REQUEST_LIMITS = Limits(max_bytes=32 * 2**20, max_pixels=100_000_000, max_side=30_000)
+"""For strangers' pictures: 100 megapixels are 300 MB decoded, what one request may cost."""
+
+
+def to_json(detections: Detections, class_names: Sequence[str]) -> dict[str, object]:
+    """The answer as plain data. float32 values are written as the float64 they equal, so decoding gives the same bits."""
+    labels = detections.labels.tolist()
+    return {
+        "image_size": list(detections.size),
+        "pred_boxes": detections.boxes.astype(np.float64).tolist(),
+        "scores": detections.scores.astype(np.float64).tolist(),
+        "pred_classes": labels,
+        "class_names": [class_names[label] for label in labels],
+    }
+
+
+def from_json(answer: Mapping[str, object], where: object) -> tuple[Detections, list[str]]:
+    """The detections of one answer, and their class names (empty where the server sends none).
+
+    Raises:
+        RequestError: keys are missing or their lengths contradict each other.
+    """
+    try:
+        height, width = np.asarray(answer["image_size"], dtype=np.int64).tolist()
+        scores = np.asarray(answer["scores"], dtype=np.float32)
+        detections = Detections(
+            size=ImageSize(height, width),
+            boxes=np.asarray(answer["pred_boxes"], dtype=np.float32).reshape(len(scores), 4),
+            scores=scores,
+            labels=np.asarray(answer["pred_classes"], dtype=np.int64),
+        )
+        names = [str(name) for name in answer.get("class_names", ())]  # type: ignore[attr-defined]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(where, f"is no detection answer ({error!r})", "Check the address and its version.") from error
+    return detections, names
+
+
+def to_npz(detections: Detections, class_names: Sequence[str]) -> bytes:
+    """The same answer as a NumPy archive of plain arrays."""
+    archive = io.BytesIO()
+    labels = detections.labels
+    np.savez(
+        archive,
+        image_size=np.asarray(detections.size, dtype=np.int64),
+        pred_boxes=detections.boxes,
+        scores=detections.scores,
+        pred_classes=labels,
+        class_names=np.asarray([class_names[label] for label in labels.tolist()], dtype=np.str_),
+    )
+    return archive.getvalue()
+
+
+def from_npz(body: bytes, where: object) -> tuple[Detections, list[str]]:
+    """As `from_json`, of `application/x-npz`. Arrays of objects are refused, never unpickled."""
+    try:
+        with np.load(io.BytesIO(body), allow_pickle=False) as archive:
+            answer = {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged archives
+        raise RequestError(where, f"is no NumPy archive ({error})", "Check the address and the server's version.") from error
+    return from_json({name: array.tolist() for name, array in answer.items()}, where)
+
+
+def from_json_text(body: bytes, where: object) -> tuple[Detections, list[str]]:
+    """`from_json` of the response body."""
+    try:
+        answer = json.loads(body)
+    except ValueError as error:
+        raise RequestError(where, f"answered no JSON ({error})", "Check the address.") from error
+    if not isinstance(answer, dict):
+        raise RequestError(where, f"answered a JSON {type(answer).__name__}", "Check the address.")
+    return from_json(answer, where)
+
+
+def media_type(header: str) -> str:
+    """`Image/JPEG; q=1` -> `image/jpeg`."""
+    return header.partition(";")[0].strip().lower()
+
+
+def decode_picture(body: bytes, content_type: str, limits: Limits = REQUEST_LIMITS, npy_format: str = "BGR") -> Image:
+    """(H, W, 3) uint8 RGB of a request's body.
+
+    npy_format: colour order of `application/x-npy` bodies; BGR is what Detectron2 users send.
+
+    Raises:
+        RequestError: 415 for an unknown type, 413 over the limits, 400 for everything else that is no picture.
+    """
+    kind = media_type(content_type)
+    if kind not in REQUEST_TYPES:
+        raise RequestError(
+            "Content-Type", f"{kind or 'none'!r} is not understood", f"Send one of {', '.join(REQUEST_TYPES)}.", status=415
+        )
+    if len(body) > limits.max_bytes:
+        raise RequestError(
+            "body", f"has {len(body):,} bytes, more than {limits.max_bytes:,}", "Send a smaller picture.", status=413
+        )
+    if kind == NPY:
+        pixels = decode_npy(body, limits)
+        return pixels if npy_format == "RGB" else np.ascontiguousarray(pixels[:, :, ::-1])
+    try:
+        return decode_image(body, "body", limits)
+    except ImageError as error:
+        too_large = "more than" in error.what or "too large" in error.what
+        raise RequestError(error.where, error.what, error.fix, status=413 if too_large else 400) from error
+
+
+def decode_npy(body: bytes, limits: Limits) -> Image:
+    """(H, W, 3) uint8 of a .npy body, whose header is read as text and checked before anything is allocated."""
+    wrong = "Send (H, W, 3) uint8, written with numpy.save."
+    if body[:6] != b"\x93NUMPY" or len(body) < 12 or body[6] not in (1, 2, 3):
+        raise RequestError("body", f"is no .npy file (begins with {body[:6]!r})", wrong)
+    start = 10 if body[6] == 1 else 12
+    length = struct.unpack("<H" if body[6] == 1 else "<I", body[8:start])[0]
+    if length > 10_000 or start + length > len(body):
+        raise RequestError("body", "is a .npy file whose header is cut off or absurdly long", wrong)
+    try:
+        header = ast.literal_eval(body[start : start + length].decode("latin-1"))
+        kind, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
+    except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
+        raise RequestError("body", "is a .npy file with an unreadable header", wrong) from error
+    if kind not in ("|u1", "u1", "<u1") or fortran is not False:
+        raise RequestError("body", f"holds dtype {kind!r}, fortran_order {fortran!r}", wrong)
+    if not (
+        isinstance(shape, tuple) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape) and shape[2] == 3
+    ):
+        raise RequestError("body", f"holds an array of shape {shape!r}", wrong)
+    height, width, _ = shape
+    if height * width > limits.max_pixels or max(height, width) > limits.max_side:
+        raise RequestError("body", f"is {width} x {height} px, more than allowed", "Send a smaller picture.", status=413)
+    if len(body) - start - length != height * width * 3:
+        raise RequestError("body", f"has {len(body) - start - length:,} bytes of pixels for shape {shape}", wrong)
+    return np.frombuffer(body, dtype=np.uint8, offset=start + length).reshape(shape)
