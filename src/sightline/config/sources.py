@@ -1,0 +1,38 @@
+"""Where a configuration comes from: a preset's name, a zoo name, or a YAML file."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from sightline.config.schema import Config
+from sightline.config.yaml_dialect import load_file, load_values
+from sightline.config.zoo import ZOO
+from sightline.errors import ConfigError, nearest
+
+PRESETS = resources.files("sightline.config") / "presets"
+
+
+def preset_names() -> list[str]:
+    """The names `--config` takes besides the zoo's."""
+    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that `name` means: a preset, a zoo name (with or without .yaml), else a file's path.
+
+    Raises:
+        ConfigError: no such thing, or any problem of its content or of the overrides.
+    """
+    if name in preset_names():
+        with resources.as_file(PRESETS / f"{name}.yaml") as path:
+            return load_file(path, overrides)
+    zoo_name = name if name.endswith(".yaml") else f"{name}.yaml"
+    if zoo_name in ZOO:
+        return load_values(ZOO[zoo_name], zoo_name, overrides)
+    path = Path(name)
+    if path.suffix == ".py":
+        raise ConfigError(name, "is a LazyConfig file, which is not supported", "Use the YAML configuration.")
+    if not path.is_file():
+        known = [*preset_names(), *ZOO]
+        raise ConfigError(name, "is no preset, no zoo name and no file", nearest(name, known))
+    return load_file(path, overrides)

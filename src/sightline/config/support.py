@@ -1,0 +1,128 @@
+"""Which Detectron2 keys act here, which are known and ignored, and which values are refused.
+
+Every key of schema.py is in one of three states. IGNORED keys change no result. A key in LIMITS acts only with the values
+listed; any other value would silently give other numbers than Detectron2, so it is refused by name. All other keys act.
+"""
+
+from collections.abc import Callable
+
+from sightline.config.schema import Config
+from sightline.config.yaml_dialect import flat
+from sightline.errors import ConfigError, Problem
+
+IGNORED = {
+    "CUDNN_BENCHMARK": "a speed setting; results do not depend on it",
+    "DATALOADER.NUM_WORKERS": "the number of loading processes is chosen for the machine, or by --workers",
+    "DATALOADER.REPEAT_SQRT": "belongs to RepeatFactorTrainingSampler",
+    "DATALOADER.REPEAT_THRESHOLD": "belongs to RepeatFactorTrainingSampler",
+    "DATASETS.*": "the data set is what --data names",
+    "GLOBAL.HACK": "means nothing in Detectron2 either",
+    "INPUT.MASK_FORMAT": "no masks are trained yet",
+    "MODEL.ANCHOR_GENERATOR.ANGLES": "belongs to rotated boxes",
+    "MODEL.PANOPTIC_FPN.*": "belongs to panoptic models",
+    "MODEL.RETINANET.*": "belongs to RetinaNet",
+    "MODEL.ROI_BOX_CASCADE_HEAD.*": "belongs to cascades",
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_*": "acts only with USE_FED_LOSS, which is refused",
+    "MODEL.ROI_KEYPOINT_HEAD.*": "acts only with KEYPOINT_ON, which is refused",
+    "MODEL.ROI_MASK_HEAD.*": "acts only with MASK_ON, which is refused",
+    "MODEL.RESNETS.DEFORM_MODULATED": "acts only with DEFORM_ON_PER_STAGE, which is refused",
+    "MODEL.RESNETS.DEFORM_NUM_GROUPS": "acts only with DEFORM_ON_PER_STAGE, which is refused",
+    "MODEL.SEM_SEG_HEAD.*": "belongs to semantic segmentation",
+    "OUTPUT_DIR": "the run folder is what -o names",
+    "SOLVER.REFERENCE_WORLD_SIZE": "training runs in one process",
+    "TEST.AUG.*": "acts only with TEST.AUG.ENABLED, which is refused",
+    "TEST.EXPECTED_RESULTS": "a self-test of Detectron2's own continuous integration",
+    "TEST.KEYPOINT_OKS_SIGMAS": "belongs to keypoints",
+    "TEST.PRECISE_BN.*": "acts only with TEST.PRECISE_BN.ENABLED, which is refused",
+    "VERSION": "keys of version 2 are read",
+    "VIS_PERIOD": "pictures of training batches are not logged",
+}
+"""Keys (or `SECTION.*`) that change no result here, and why."""
+
+Check = Callable[[object], bool]
+
+
+def only(*values: object) -> tuple[Check, str]:
+    return (lambda value: value in values), " or ".join(repr(value) for value in values)
+
+
+def positive() -> tuple[Check, str]:
+    return (lambda value: isinstance(value, int | float) and value > 0), "a number above 0"
+
+
+def share() -> tuple[Check, str]:
+    return (lambda value: isinstance(value, int | float) and 0 <= value <= 1), "a number from 0 to 1"
+
+
+LIMITS: dict[str, tuple[Check, str]] = {
+    "DATALOADER.SAMPLER_TRAIN": only("TrainingSampler"),
+    "FLOAT32_PRECISION": only("", "highest"),
+    "INPUT.CROP.ENABLED": only(False),
+    "INPUT.FORMAT": only("BGR", "RGB"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": only("choice", "range"),
+    "INPUT.RANDOM_FLIP": only("horizontal", "vertical", "none"),
+    "MODEL.ANCHOR_GENERATOR.NAME": only("DefaultAnchorGenerator"),
+    "MODEL.BACKBONE.NAME": only("build_resnet_fpn_backbone"),
+    "MODEL.FPN.FUSE_TYPE": only("sum", "avg"),
+    "MODEL.KEYPOINT_ON": only(False),
+    "MODEL.LOAD_PROPOSALS": only(False),
+    "MODEL.MASK_ON": only(False),
+    "MODEL.META_ARCHITECTURE": only("GeneralizedRCNN"),
+    "MODEL.PROPOSAL_GENERATOR.NAME": only("RPN"),
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": only((False, False, False, False)),
+    "MODEL.RESNETS.DEPTH": only(18, 34, 50, 101, 152),
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": only("smooth_l1"),
+    "MODEL.ROI_BOX_HEAD.NAME": only("FastRCNNConvFCHead"),
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": only("ROIAlignV2", "ROIAlign"),
+    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": only(False),
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": only(False),
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": only(False),
+    "MODEL.ROI_HEADS.NAME": only("StandardROIHeads"),
+    "MODEL.ROI_HEADS.NUM_CLASSES": positive(),
+    "MODEL.RPN.BBOX_REG_LOSS_TYPE": only("smooth_l1"),
+    "MODEL.RPN.HEAD_NAME": only("StandardRPNHead"),
+    "SOLVER.AMP.ENABLED": only(False),
+    "SOLVER.BASE_LR": positive(),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": only("value", "norm"),
+    "SOLVER.IMS_PER_BATCH": positive(),
+    "SOLVER.LR_SCHEDULER_NAME": only("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
+    "SOLVER.MAX_ITER": positive(),
+    "SOLVER.WARMUP_METHOD": only("linear", "constant"),
+    "TEST.AUG.ENABLED": only(False),
+    "TEST.PRECISE_BN.ENABLED": only(False),
+    "MODEL.RPN.NMS_THRESH": share(),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": share(),
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": share(),
+} | {f"MODEL.{section}.NORM": only("", "BN", "FrozenBN", "GN", "SyncBN") for section in ("FPN", "RESNETS", "ROI_BOX_HEAD")}
+"""{key: (whether a value is honoured, the values in words)}."""
+
+
+def is_ignored(key: str) -> str | None:
+    """Why `key` changes nothing here; None if it acts."""
+    for pattern, reason in IGNORED.items():
+        if key == pattern or (pattern.endswith("*") and key.startswith(pattern[:-1]) and key not in LIMITS):
+            return reason
+    return None
+
+
+def require_supported(config: Config, where: str) -> None:
+    """Nothing, if every value is honoured.
+
+    Raises:
+        ConfigError: all keys whose value would give other results than Detectron2, with what is supported.
+    """
+    values = flat(config)
+    problems = [
+        Problem(where, f"{key} is {values[key]!r}, which is not supported", f"Supported: {words}.")
+        for key, (honoured, words) in LIMITS.items()
+        if not honoured(values[key])
+    ]
+    if problems:
+        raise ConfigError.collected(problems)
+
+
+def ignored(config: Config) -> list[str]:
+    """Keys set to something else than Detectron2's default that change nothing here, each with the reason."""
+    defaults = flat(Config())
+    changed = [key for key, value in flat(config).items() if value != defaults[key]]
+    return [f"{key}: {reason}" for key in changed if (reason := is_ignored(key))]

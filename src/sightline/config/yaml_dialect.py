@@ -1,0 +1,228 @@
+"""Detectron2's YAML, with `_BASE_` chains and `KEY VALUE` overrides, to a `Config` and back without loss.
+
+Values are checked against the types in schema.py as yacs does it, a little kinder: an integer is accepted for a float, a
+list for a tuple, and text is read as a Python literal where the key is no text (`"(640, 672)"`, `"1e-3"`).
+Every problem of a file is collected before anything is raised.
+"""
+
+import ast
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+import yaml
+
+from sightline.config.schema import Config
+from sightline.errors import ConfigError, Problem, nearest
+
+BASE = "_BASE_"
+
+
+def key_name(field: str) -> str:
+    """A field's name as Detectron2 writes it. `global` is a word of Python's own, so that field carries an underscore."""
+    return field.removesuffix("_").upper()
+
+
+def key_types(section: type = Config, prefix: str = "") -> dict[str, Any]:
+    """{"MODEL.RPN.NMS_THRESH": float, ...}: every leaf key and its type."""
+    found: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(section).items():
+        key = f"{prefix}{key_name(name)}"
+        found |= key_types(kind, f"{key}.") if dataclasses.is_dataclass(kind) else {key: kind}
+    return found
+
+
+TYPES = key_types()
+SECTIONS = {key.rpartition(".")[0] for key in TYPES} | {key.split(".", maxsplit=1)[0] for key in TYPES if "." in key}
+
+
+def load_file(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a YAML file over Detectron2's defaults, then `overrides`: (KEY, VALUE, KEY, VALUE, ...).
+
+    Raises:
+        ConfigError: all problems of the file (unknown keys with the nearest known, wrong types, a `_BASE_` circle).
+    """
+    return load_values(read_chain(path), str(path), overrides)
+
+
+def load_values(values: Mapping[str, object], where: str, overrides: Sequence[str] = ()) -> Config:
+    """The same for values that are already flat: {"MODEL.RPN.NMS_THRESH": 0.7, ...}."""
+    problems: list[Problem] = []
+    checked = dict(check_values(values, where, problems))
+    checked |= dict(check_values(pairs(overrides), "override", problems))
+    if problems:
+        raise ConfigError.collected(problems)
+    return with_values(Config(), checked)
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with trailing `KEY VALUE` pairs applied; errors as `load_file`."""
+    return load_values(flat(config), "config", overrides)
+
+
+def pairs(overrides: Sequence[str]) -> dict[str, object]:
+    """{KEY: VALUE as text} of (KEY, VALUE, KEY, VALUE, ...)."""
+    if len(overrides) % 2:
+        raise ConfigError(
+            "overrides", f"{len(overrides)} words are no KEY VALUE pairs: {' '.join(overrides)}", "Give every key one value."
+        )
+    return dict(zip(overrides[::2], overrides[1::2], strict=True))
+
+
+def flat(config: Config) -> dict[str, object]:
+    """{"MODEL.RPN.NMS_THRESH": 0.7, ...}: every leaf key with its value."""
+    return dict(leaves(config))
+
+
+def leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        key = f"{prefix}{key_name(field.name)}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def with_values(config: Config, values: Mapping[str, object]) -> Config:
+    """`config` with checked leaf values replaced; keys as in `flat`."""
+    return typing.cast(Config, replace_leaves(config, values, ""))
+
+
+def replace_leaves(section: Any, values: Mapping[str, object], prefix: str) -> Any:
+    changed = {}
+    for field in dataclasses.fields(section):
+        key = f"{prefix}{key_name(field.name)}"
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            changed[field.name] = replace_leaves(value, values, f"{key}.")
+        elif key in values:
+            changed[field.name] = values[key]
+    return dataclasses.replace(section, **changed)
+
+
+def dump(config: Config) -> str:
+    """The full configuration as YAML that Detectron2 loads: every key, sorted, tuples as lists."""
+    tree: dict[str, Any] = {}
+    for key, value in leaves(config):
+        *sections, name = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = as_lists(value)
+    return yaml.safe_dump(tree, sort_keys=True, default_flow_style=None, allow_unicode=True)
+
+
+def as_lists(value: object) -> object:
+    return [as_lists(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Flat values of a YAML file over those of its `_BASE_`, which is relative to the file, absolute, or under `~`."""
+    path = path.expanduser().resolve()
+    if path in seen:
+        raise ConfigError(path, f"is its own {BASE}: {' -> '.join(str(p) for p in (*seen, path))}", f"Break the {BASE} circle.")
+    tree = read_yaml(path)
+    values: dict[str, object] = {}
+    if BASE in tree:
+        base = tree.pop(BASE)
+        if not isinstance(base, str) or "://" in base:
+            raise ConfigError(path, f"{BASE} is {base!r}", "Name a local YAML file.")
+        values = read_chain(path.parent / Path(base).expanduser(), (*seen, path))
+    return values | dict(flatten(tree, ""))
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"is no YAML that can be read safely ({error})", "Correct the file.") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(path, f"holds a {type(tree).__name__}, not keys", "Give a Detectron2 configuration.")
+    return {str(key): value for key, value in tree.items()}
+
+
+def flatten(tree: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    """Leaf keys of nested mappings. Unknown sections stay one key, so that the message names them whole."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and key in SECTIONS:
+            yield from flatten(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def check_values(values: Mapping[str, object], where: str, problems: list[Problem]) -> Iterator[tuple[str, object]]:
+    """(key, value of the key's type) for all that are right; `problems` gets the others."""
+    for key, value in values.items():
+        if key not in TYPES:
+            known = sorted(SECTIONS) if isinstance(value, Mapping) else sorted(TYPES)
+            problems.append(Problem(where, f"unknown key {key!r}", nearest(key, known) if near(key, known) else "Remove it."))
+            continue
+        try:
+            yield key, coerce(value, TYPES[key])
+        except (ValueError, TypeError):
+            problems.append(Problem(where, f"{key} is {value!r}", f"Give {describe(TYPES[key])}."))
+
+
+def near(key: str, known: Sequence[str]) -> bool:
+    return "Did you mean" in nearest(key, known)
+
+
+def coerce(value: object, kind: Any) -> object:
+    """`value` as `kind`; ValueError or TypeError if it is no such thing."""
+    if isinstance(value, str) and kind is not str:
+        value = ast.literal_eval(value.strip())
+    if isinstance(kind, UnionType):
+        return coerce_union(value, kind)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError(value)
+        return tuple(coerce_item(item, typing.get_args(kind)[0]) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(value)
+    return value
+
+
+def coerce_union(value: object, kind: UnionType) -> object:
+    if value is None and NoneType in typing.get_args(kind):
+        return None
+    return coerce(value, next(option for option in typing.get_args(kind) if option is not NoneType))
+
+
+def coerce_item(item: object, kind: Any) -> object:
+    """Inside a sequence a whole number stays one (`[32, 64]` is dumped as it was written)."""
+    if kind is object or (kind is float and type(item) is int):
+        return as_tuples(item)
+    return coerce(item, kind)
+
+
+def as_tuples(value: object) -> object:
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def describe(kind: Any) -> str:
+    """What a person should write: "a number", "a list of whole numbers", ..."""
+    if isinstance(kind, UnionType):
+        return " or ".join(describe(option) for option in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        return f"a list of {describe(inner).removeprefix('a ').removeprefix('one of ')}s"
+    names = {
+        bool: "one of true, false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        NoneType: "null",
+        object: "value",
+    }
+    return names.get(kind, str(kind))
