@@ -31,7 +31,7 @@ def key_types(section: type = Config, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(section).items():
         key = f"{prefix}{key_name(name)}"
-        found |= key_types(kind, f"{key}.") if dataclasses.is_dataclass(kind) else {key: kind}
+        found |= key_types(kind, f"{key}.") if isinstance(kind, type) and dataclasses.is_dataclass(kind) else {key: kind}
     return found
 
 

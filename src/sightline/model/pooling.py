@@ -1,0 +1,49 @@
+"""RoIAlign over a feature pyramid (arXiv:1703.06870; level choice: arXiv:1612.03144, equation 1)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224
+"""A box of 224 px, ImageNet's picture size, is pooled from level p4, as in the FPN paper."""
+
+
+class Pooler(nn.Module):
+    """Features of boxes, (P, C, resolution, resolution), each from the level that fits its size.
+
+    aligned: half-pixel-correct sampling (Detectron2's ROIAlignV2); False is ROIAlign of 2017.
+    """
+
+    def __init__(self, *, resolution: int, strides: Sequence[int], sampling_ratio: int, aligned: bool) -> None:
+        super().__init__()
+        self.resolution, self.strides, self.sampling_ratio, self.aligned = resolution, strides, sampling_ratio, aligned
+        self.first_level = int(math.log2(strides[0]))
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """(P,) index of the feature level for boxes (P, 4)."""
+        size = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+        level = torch.floor(CANONICAL_LEVEL + torch.log2(size / CANONICAL_SIZE + 1e-8))
+        return level.clamp(self.first_level, self.first_level + len(self.strides) - 1).to(torch.int64) - self.first_level
+
+    def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """boxes: (P_i, 4) a picture; the answer is in their order, picture after picture."""
+        picture = torch.cat([box.new_full((len(box), 1), float(i)) for i, box in enumerate(boxes)])
+        rois = torch.cat((picture, torch.cat(tuple(boxes))), dim=1)  # (P, 5)
+        if len(features) == 1:
+            return self.pool(features[0], rois, self.strides[0])
+        side = self.resolution
+        pooled = features[0].new_zeros((len(rois), features[0].shape[1], side, side))
+        levels = self.levels(rois[:, 1:])
+        for index, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
+            chosen = (levels == index).nonzero().squeeze(1)
+            pooled = pooled.index_put((chosen,), self.pool(feature, rois[chosen], stride).to(pooled.dtype))
+        return pooled
+
+    def pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
+        pooled: Tensor = roi_align(
+            feature, rois.to(feature.dtype), (self.resolution, self.resolution), 1.0 / stride, self.sampling_ratio, self.aligned
+        )
+        return pooled

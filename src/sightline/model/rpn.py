@@ -1,0 +1,191 @@
+"""Region proposal network (arXiv:1506.01497, 3.1): feature levels to class-agnostic proposals, and its two losses.
+
+B: pictures. L: levels. A: anchors a cell. R: all anchors of a picture, level by level.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torchvision.ops import batched_nms
+
+from sightline.model.anchors import AnchorGrid
+from sightline.model.boxes import BoxCoder, clip, nonempty, pairwise_iou
+from sightline.model.matching import IGNORE, Matcher, sample, smooth_l1
+from sightline.model.norms import Conv, fill_normal
+from sightline.records import ImageSize
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The truth about one picture. boxes: (G, 4) float32 in the batch's pixels; labels: (G,) int64."""
+
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """Boxes that may hold an object, best first. boxes: (P, 4); logits: (P,) of being an object."""
+
+    boxes: Tensor
+    logits: Tensor
+
+
+class RPNHead(nn.Module):
+    """Shared 3x3 convolution(s), then per cell A objectness logits and A*4 box deltas.
+
+    conv_dims: widths of the 3x3 convolutions; -1 is the input's width.
+    """
+
+    def __init__(self, in_channels: int, anchors: int, conv_dims: tuple[int, ...]) -> None:
+        super().__init__()
+        widths = [in_channels if width == -1 else width for width in conv_dims]
+        convs = [
+            Conv(before, width, 3, padding=1, relu=True) for before, width in zip([in_channels, *widths], widths, strict=False)
+        ]
+        self.conv: nn.Module
+        if len(convs) == 1:
+            self.conv = convs[0]
+        else:
+            self.conv = nn.Sequential()
+            for index, conv in enumerate(convs):
+                self.conv.add_module(f"conv{index}", conv)
+        self.objectness_logits = nn.Conv2d(widths[-1], anchors, 1)
+        self.anchor_deltas = nn.Conv2d(widths[-1], anchors * 4, 1)
+        for layer in (*convs, self.objectness_logits, self.anchor_deltas):
+            fill_normal(layer, std=0.01)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """([(B, H*W*A) logits a level], [(B, H*W*A, 4) deltas a level]), anchors in AnchorGrid's order."""
+        logits, deltas = [], []
+        for feature in features:
+            hidden = self.conv(feature)
+            logits.append(self.objectness_logits(hidden).permute(0, 2, 3, 1).flatten(1))
+            raw: Tensor = self.anchor_deltas(hidden)
+            batch, _, height, width = raw.shape
+            deltas.append(raw.view(batch, -1, 4, height, width).permute(0, 3, 4, 1, 2).flatten(1, 3))
+        return logits, deltas
+
+
+class RPN(nn.Module):
+    """Proposals for inference; proposals and losses for training.
+
+    pre_nms, post_nms: proposals kept a level before, and a picture after suppression, as (training, inference)
+    """
+
+    def __init__(
+        self,
+        *,
+        head: RPNHead,
+        anchors: AnchorGrid,
+        coder: BoxCoder,
+        matcher: Matcher,
+        in_features: tuple[str, ...],
+        samples: int,
+        positive_share: float,
+        pre_nms: tuple[int, int],
+        post_nms: tuple[int, int],
+        nms_iou: float,
+        min_side_px: float,
+        boundary_px: float,
+        smooth_l1_beta: float,
+        loss_weight: float,
+        box_loss_weight: float,
+    ) -> None:
+        super().__init__()
+        self.rpn_head = head
+        self.anchors, self.coder, self.matcher, self.in_features = anchors, coder, matcher, in_features
+        self.samples, self.positive_share = samples, positive_share
+        self.pre_nms, self.post_nms, self.nms_iou = pre_nms, post_nms, nms_iou
+        self.min_side_px, self.boundary_px, self.smooth_l1_beta = min_side_px, boundary_px, smooth_l1_beta
+        self.loss_weight, self.box_loss_weight = loss_weight, box_loss_weight
+
+    def forward(
+        self, features: dict[str, Tensor], sizes: Sequence[ImageSize], targets: Sequence[Targets] | None = None
+    ) -> tuple[list[Proposals], dict[str, Tensor]]:
+        """(proposals a picture, losses). sizes: of the pictures inside the padded batch. Losses only with targets."""
+        levels = [features[name] for name in self.in_features]
+        anchors = self.anchors(levels)
+        logits, deltas = self.rpn_head(levels)
+        losses = {} if targets is None else self.losses(anchors, logits, deltas, sizes, targets)
+        with torch.no_grad():  # proposals are inputs to the next stage, not a path for its gradients
+            decoded = [
+                self.coder.decode(d.detach().flatten(0, 1), a.repeat(len(d), 1)).view(len(d), -1, 4)
+                for d, a in zip(deltas, anchors, strict=True)
+            ]
+            proposals = self.select(decoded, [level.detach() for level in logits], sizes)
+        return proposals, losses
+
+    def select(self, boxes: Sequence[Tensor], logits: Sequence[Tensor], sizes: Sequence[ImageSize]) -> list[Proposals]:
+        """The best proposals of each picture after suppression within each level.
+
+        boxes: (B, H*W*A, 4) a level. logits: (B, H*W*A) a level.
+        """
+        mode = 0 if self.training else 1
+        top_boxes, top_logits, top_levels = [], [], []
+        for index, (level_boxes, level_logits) in enumerate(zip(boxes, logits, strict=True)):
+            count = min(level_logits.shape[1], self.pre_nms[mode])
+            best, order = level_logits.topk(count, dim=1)
+            top_boxes.append(level_boxes.gather(1, order[:, :, None].expand(-1, -1, 4)))
+            top_logits.append(best)
+            top_levels.append(torch.full((count,), index, dtype=torch.int64, device=best.device))
+        all_boxes, all_logits, all_levels = torch.cat(top_boxes, 1), torch.cat(top_logits, 1), torch.cat(top_levels)
+        chosen = []
+        for picture, size in enumerate(sizes):
+            found, scores, levels = all_boxes[picture], all_logits[picture], all_levels
+            finite = torch.isfinite(found).all(dim=1) & torch.isfinite(scores)
+            if not finite.all():  # a device sync; training looks at the losses instead and stops there
+                found, scores, levels = found[finite], scores[finite], levels[finite]
+            found = clip(found, *size)
+            large = nonempty(found, self.min_side_px)
+            found, scores, levels = found[large], scores[large], levels[large]
+            keep = batched_nms(found, scores, levels, self.nms_iou)[: self.post_nms[mode]]
+            chosen.append(Proposals(found[keep], scores[keep]))
+        return chosen
+
+    def losses(
+        self,
+        anchors: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        sizes: Sequence[ImageSize],
+        targets: Sequence[Targets],
+    ) -> dict[str, Tensor]:
+        """Objectness (binary cross entropy) and box loss (smooth L1), both summed and divided by the sample's size."""
+        all_anchors = torch.cat(tuple(anchors))  # (R, 4)
+        labels, matched = [], []
+        for size, target in zip(sizes, targets, strict=True):
+            label, boxes = self.assign(all_anchors, size, target)
+            labels.append(label)
+            matched.append(boxes)
+        all_labels = torch.stack(labels)  # (B, R)
+        positive, counted = all_labels == 1, all_labels >= 0
+        all_logits, all_deltas = torch.cat(tuple(logits), 1), torch.cat(tuple(deltas), 1)
+        wanted = torch.stack([self.coder.encode(all_anchors, boxes) for boxes in matched])  # (B, R, 4)
+        box_loss = smooth_l1(all_deltas[positive], wanted[positive], self.smooth_l1_beta)
+        class_loss = F.binary_cross_entropy_with_logits(
+            all_logits[counted], all_labels[counted].to(all_logits.dtype), reduction="sum"
+        )
+        normaliser = self.samples * len(targets)
+        return {
+            "loss_rpn_cls": class_loss / normaliser * self.loss_weight,
+            "loss_rpn_loc": box_loss / normaliser * self.loss_weight * self.box_loss_weight,
+        }
+
+    @torch.no_grad()
+    def assign(self, anchors: Tensor, size: ImageSize, target: Targets) -> tuple[Tensor, Tensor]:
+        """((R,) label 1 object, 0 background, IGNORE not drawn; (R, 4) the true box of each) for one picture."""
+        matches, labels = self.matcher(pairwise_iou(target.boxes, anchors))
+        if self.boundary_px >= 0:
+            low, high = -self.boundary_px, self.boundary_px
+            outside = (
+                (anchors[:, :2] < low).any(1) | (anchors[:, 2] >= size.width + high) | (anchors[:, 3] >= size.height + high)
+            )
+            labels[outside] = IGNORE
+        positive, negative = sample(labels, self.samples, self.positive_share, background=0)
+        drawn = torch.full_like(labels, IGNORE)
+        drawn[positive], drawn[negative] = 1, 0
+        return drawn, target.boxes[matches] if len(target.boxes) else torch.zeros_like(anchors)
