@@ -5,24 +5,44 @@ Detectron2's ResizeShortestEdge does it (a different filter moves scores in the 
 """
 
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageOps,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
 
 from sightline.errors import ImageError
 from sightline.records import Image, ImageSize
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow decoders that are ever tried; others (EPS, PDF, ...) may run programs or are no pictures. MPO: phones' JPEG."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Pillow decoders that are ever tried; others (EPS, ...) may run programs or are no pictures. JPEG reads phones' MPO too."""
+
+PLUGINS = (
+    BmpImagePlugin, GifImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+)  # fmt: skip
+"""Their decoders, imported here: Pillow would import them when first used, which two threads must not do at once."""
+
+OPENING = threading.Lock()
+"""`warnings.catch_warnings` swaps the process's filters, so one thread at a time may; it covers the header only."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """File names that are taken for pictures when a folder is given. What is inside decides how they are read."""
 
 ORIENTATION = 0x0112  # the EXIF tag
+TIFF_WIDTH, TIFF_HEIGHT = 0x0100, 0x0101  # TIFF tags
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -36,7 +56,7 @@ class Limits:
     """
 
     max_bytes: int = 512 * 2**20
-    max_pixels: int = 400_000_000
+    max_pixels: int = 178_000_000  # Pillow itself refuses more than 178,956,970
     max_side: int = 65_500
 
 
@@ -46,7 +66,7 @@ DISK_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A picture's facts without decoding it. stored: as in the file; shown: after EXIF rotation; orientation: EXIF's, 1 to 8."""
+    """A picture's facts without decoding it. stored: as in the file; shown: after EXIF rotation; orientation: 1 to 8."""
 
     stored: ImageSize
     orientation: int
@@ -63,7 +83,7 @@ def open_checked(data: bytes, where: object, limits: Limits) -> Pillow.Image:
     if len(data) > limits.max_bytes:
         raise ImageError(where, f"has {len(data):,} bytes, more than {limits.max_bytes:,}", "Use a smaller picture.")
     try:
-        with warnings.catch_warnings():
+        with OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # our own limit is checked below
             picture = Pillow.open(io.BytesIO(data), formats=FORMATS)
     except Pillow.DecompressionBombError as error:
@@ -89,6 +109,14 @@ def orientation_of(picture: Pillow.Image) -> int:
     except Exception:  # damaged EXIF blocks are common and say nothing about the pixels
         return 1
     return value if 1 <= value <= 8 else 1
+
+
+def header_of(picture: Pillow.Image) -> Header:
+    """The facts of a picture that is not loaded yet. Pillow tells a TIFF's size turned already, all others' as stored."""
+    width, height = picture.size
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        width, height = picture.tag_v2[TIFF_WIDTH], picture.tag_v2[TIFF_HEIGHT]
+    return Header(ImageSize(height, width), orientation_of(picture))
 
 
 def to_rgb(picture: Pillow.Image) -> Pillow.Image:
@@ -138,8 +166,8 @@ def check_image(path: Path, limits: Limits = DISK_LIMITS) -> Header:
     JPEGs are decoded at 1/8 scale: the whole stream is read, so truncation is found, at a fraction of the cost.
     """
     picture = open_checked(read_bytes(path), path, limits)
-    header = Header(ImageSize(picture.height, picture.width), orientation_of(picture))
     try:
+        header = header_of(picture)
         picture.draft("RGB", (max(picture.width // 8, 1), max(picture.height // 8, 1)))
         picture.load()
     except Exception as error:  # as in decode_image

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sightline.errors import ImageError, RequestError
+from sightline.errors import ImageError, RequestError, ShapeError
 from sightline.images import Limits, decode_image
 from sightline.records import Detections, Image, ImageSize
 
@@ -55,7 +55,9 @@ def from_json(answer: Mapping[str, object], where: object) -> tuple[Detections, 
             labels=np.asarray(answer["pred_classes"], dtype=np.int64),
         )
         names = [str(name) for name in answer.get("class_names", ())]  # type: ignore[attr-defined]
-    except (KeyError, TypeError, ValueError) as error:
+        if len(names) not in (0, len(scores)):
+            raise ValueError(f"{len(names)} class names for {len(scores)} scores")
+    except (KeyError, TypeError, ValueError, OverflowError, ShapeError) as error:
         raise RequestError(where, f"is no detection answer ({error!r})", "Check the address and its version.") from error
     return detections, names
 
@@ -89,7 +91,7 @@ def from_json_text(body: bytes, where: object) -> tuple[Detections, list[str]]:
     """`from_json` of the response body."""
     try:
         answer = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(where, f"answered no JSON ({error})", "Check the address.") from error
     if not isinstance(answer, dict):
         raise RequestError(where, f"answered a JSON {type(answer).__name__}", "Check the address.")
@@ -120,7 +122,7 @@ def decode_picture(body: bytes, content_type: str, limits: Limits = REQUEST_LIMI
         )
     if kind == NPY:
         pixels = decode_npy(body, limits)
-        return pixels if npy_format == "RGB" else np.ascontiguousarray(pixels[:, :, ::-1])
+        return (pixels if npy_format == "RGB" else pixels[:, :, ::-1]).copy()  # a body cannot be written to, pictures can
     try:
         return decode_image(body, "body", limits)
     except ImageError as error:
