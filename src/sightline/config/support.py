@@ -31,6 +31,7 @@ IGNORED = {
     "OUTPUT_DIR": "the run folder is what -o names",
     "SOLVER.REFERENCE_WORLD_SIZE": "training runs in one process",
     "TEST.AUG.*": "acts only with TEST.AUG.ENABLED, which is refused",
+    "TEST.EVAL_PERIOD": "scores are computed after training, by `sightline evaluate`",
     "TEST.EXPECTED_RESULTS": "a self-test of Detectron2's own continuous integration",
     "TEST.KEYPOINT_OKS_SIGMAS": "belongs to keypoints",
     "TEST.PRECISE_BN.*": "acts only with TEST.PRECISE_BN.ENABLED, which is refused",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sightline.images import resize, shortest_edge_size
 from sightline.records import Image, ImageSize
 
-Boxes = NDArray[np.float32]
+Boxes = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Augmentation:
 def scale_boxes(boxes: Boxes, before: ImageSize, after: ImageSize) -> Boxes:
     """(N, 4) boxes of a picture that was resized from `before` to `after`."""
     across, down = after.width / before.width, after.height / before.height
-    return boxes * np.array([across, down, across, down], dtype=np.float32)
+    return boxes * np.array([across, down, across, down], dtype=np.float64)
 
 
 def flip_boxes(boxes: Boxes, size: ImageSize, direction: str) -> Boxes:
@@ -46,7 +46,7 @@ def flip_boxes(boxes: Boxes, size: ImageSize, direction: str) -> Boxes:
 
 def clip_boxes(boxes: Boxes, size: ImageSize) -> Boxes:
     """(N, 4) boxes inside the picture."""
-    return np.clip(boxes, 0, np.array([size.width, size.height, size.width, size.height], dtype=np.float32))
+    return np.clip(boxes, 0, np.array([size.width, size.height, size.width, size.height], dtype=np.float64))
 
 
 def draw_min_size(min_sizes: Sequence[int], sampling: str, rng: np.random.Generator) -> int:

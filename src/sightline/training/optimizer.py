@@ -13,7 +13,7 @@ Clip = Callable[[Iterable[nn.Parameter]], None]
 
 
 def parameter_groups(model: nn.Module, solver: Solver) -> list[dict[str, object]]:
-    """Learning parameters in groups of equal `lr` and `weight_decay`; the first group's order is the model's."""
+    """Learning parameters in groups of equal rate and decay, in the model's order. `initial_lr` is what schedules multiply."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     for module in model.modules():
@@ -28,7 +28,7 @@ def parameter_groups(model: nn.Module, solver: Solver) -> list[dict[str, object]
                 lr *= solver.bias_lr_factor
                 decay = decay if solver.weight_decay_bias is None else solver.weight_decay_bias
             groups.setdefault((lr, decay), []).append(parameter)
-    return [{"params": found, "lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
+    return [{"params": found, "lr": lr, "initial_lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
 
 
 def build_optimizer(model: nn.Module, solver: Solver) -> torch.optim.SGD:
@@ -38,11 +38,15 @@ def build_optimizer(model: nn.Module, solver: Solver) -> torch.optim.SGD:
     )
 
 
+def leave(parameters: Iterable[nn.Parameter]) -> None:
+    """Gradients as they are."""
+
+
 def build_clip(solver: Solver) -> Clip:
     """What happens to gradients before a step: nothing, or SOLVER.CLIP_GRADIENTS, which clips every parameter by itself."""
     options = solver.clip_gradients
     if not options.enabled:
-        return lambda parameters: None
+        return leave
     if options.clip_type == "value":
         return lambda parameters: nn.utils.clip_grad_value_(parameters, options.clip_value)
 

@@ -1,0 +1,114 @@
+"""Labelled pictures as training batches, read in worker processes ahead of the model.
+
+Boxes leave here as float32 (N, 4) in pixels of the augmented picture, labels as int64 (N,).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from sightline.dataset.sampling import Draw, batches
+from sightline.dataset.transforms import Augmentation, augment
+from sightline.errors import DatasetError
+from sightline.images import read_image
+from sightline.records import ImageRecord, ImageSize
+from sightline.tensors import to_tensor
+
+SMALLEST_SIDE = 1e-5
+"""Boxes narrower than this after augmentation (clipped away at the edge) teach nothing; Detectron2's threshold, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One augmented picture. image: (3, H, W) uint8; boxes: (N, 4) float32; labels: (N,) int64."""
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    file_name: str
+
+
+def training_images(images: Sequence[ImageRecord], keep_empty: bool) -> list[ImageRecord]:
+    """Those to learn from. Crowds are no examples; pictures left without any box go, too, unless `keep_empty`.
+
+    Raises:
+        DatasetError: nothing is left.
+    """
+    kept = [image for image in images if keep_empty or any(not instance.crowd for instance in image.instances)]
+    if not any(not instance.crowd for image in kept for instance in image.instances):
+        raise DatasetError("training data", f"{len(images)} pictures hold no box to learn from", "Add labelled pictures.")
+    return kept
+
+
+class TrainingSet(TorchDataset[Example]):
+    """`Draw` -> `Example`. A picture's augmentation depends on (seed, position in the stream) alone."""
+
+    def __init__(self, images: Sequence[ImageRecord], folder: Path, how: Augmentation, *, color_order: str, seed: int) -> None:
+        self.images, self.folder, self.how, self.color_order, self.seed = images, folder, how, color_order, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw) -> Example:
+        record = self.images[draw.index]
+        path = self.folder / record.file_name
+        image = read_image(path)
+        if image.shape[:2] != tuple(record.size):
+            raise DatasetError(
+                path, f"is {ImageSize(*image.shape[:2])}, its label says {record.size}", "Import the data set again."
+            )
+        instances = [instance for instance in record.instances if not instance.crowd]
+        boxes = np.array([instance.box for instance in instances], dtype=np.float64).reshape(-1, 4)
+        labels = np.array([instance.label for instance in instances], dtype=np.int64)
+        image, boxes = augment(image, boxes, self.how, np.random.default_rng([self.seed, draw.position]))
+        sides = boxes[:, 2:] - boxes[:, :2]
+        kept = (sides > SMALLEST_SIDE).all(axis=1)
+        return Example(
+            image=to_tensor(image, self.color_order),
+            boxes=torch.from_numpy(boxes[kept].astype(np.float32)),
+            labels=torch.from_numpy(labels[kept]),
+            file_name=record.file_name,
+        )
+
+
+class Steps:
+    """The batches of draws from step `start` on, as torch's DataLoader wants them."""
+
+    def __init__(self, sizes: Sequence[ImageSize], batch_size: int, seed: int, *, by_shape: bool, start: int) -> None:
+        self.sizes, self.batch_size, self.seed, self.by_shape, self.start = sizes, batch_size, seed, by_shape, start
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return batches(self.sizes, self.batch_size, self.seed, by_shape=self.by_shape, start=self.start)
+
+
+def use_one_thread(worker: int) -> None:
+    """A worker decodes on one core; torch's own threads would fight with the model's."""
+    torch.set_num_threads(1)
+
+
+def load_batches(
+    examples: TrainingSet, *, batch_size: int, by_shape: bool, start: int, workers: int
+) -> Iterator[list[Example]]:
+    """Endless training batches from step `start` on. workers: processes that read ahead; 0 reads in this one."""
+    sizes = [image.size for image in examples.images]
+    steps = Steps(sizes, batch_size, examples.seed, by_shape=by_shape, start=start)
+    loader: DataLoader[Example] = DataLoader(
+        examples,
+        batch_sampler=steps,  # torch calls its keys indices; a `Draw` is one, too
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=use_one_thread,
+        persistent_workers=workers > 0,
+    )
+    yield from loader
+
+
+def default_workers(cpus: int) -> int:
+    """Processes that keep a model fed without taking its cores: none on two cores or fewer, at most 4."""
+    return 0 if cpus <= 2 else min(cpus - 2, 4)
