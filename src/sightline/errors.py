@@ -18,10 +18,13 @@ Readers collect every problem of a file and raise once: `raise LabelError.collec
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 MAX_LISTED = 50
 """Problems printed of one error; all of them stay in `.problems`. A manifest with 100,000 bad lines must not fill a terminal."""
+
+OnProblem = Literal["error", "skip"]
+"""What a reader does with a broken item: fail with everything that is wrong, or leave the item out, counted and listed."""
 
 
 @dataclass(frozen=True, slots=True)
