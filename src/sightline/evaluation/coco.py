@@ -1,0 +1,275 @@
+"""COCO's average precision and recall for boxes and masks: detections and labels in, numbers out.
+
+The counting is faster-coco-eval's; pycocotools is the reference, and the numbers are equal to its bit for bit (the tests
+compare them, with crowds, ties, empty pictures and empty boxes).
+
+T: overlap thresholds, 0.50 to 0.95; R: recall thresholds, 0.00 to 1.00; K: categories; A: area ranges; M: detection limits.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline import coco
+from sightline.errors import LabelError, Problem
+from sightline.evaluation.results import RESULTS_FORM, Results, Truth, check_results, check_truth, read_json, results_from
+from sightline.records import Dataset, Detections, ImageSize
+
+LOG = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+ALL, SMALL, MEDIUM, LARGE = range(4)
+"""Indices along A."""
+
+AREA_RANGES_PX2 = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))
+UP_TO_1, UP_TO_10, UP_TO_100 = range(3)
+"""Indices along M: at most so many detections of one category are looked at in one image."""
+
+AT_50, AT_75 = 0, 5
+"""Indices along T."""
+
+RECALLS = 101  # R
+
+UNDEFINED = -1.0
+"""In the engine's arrays: there was nothing to find."""
+
+LONE_HIT = 1 / (1 + np.spacing(1))
+"""What pycocotools takes for 1 hit / 1 detection: it adds np.spacing(1) to the denominator. From two on it rounds away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """COCO's numbers, 0 to 1; nan where there was nothing to find.
+
+    AP:  average precision over overlaps of 0.50 to 0.95; AP50, AP75: at one overlap; APs, APm, APl: of small, medium and
+         large objects (up to 32² px², up to 96² px², above)
+    AR1, AR10, AR100: average recall with so many detections per image
+    per_class, AP50_per_class: {name: AP} and {name: AP50}, in the order of the categories' ids
+    """
+
+    AP: float
+    AP50: float
+    AP75: float
+    APs: float
+    APm: float
+    APl: float
+    AR1: float
+    AR10: float
+    AR100: float
+    per_class: Mapping[str, float]
+    AP50_per_class: Mapping[str, float]
+
+    def numbers(self) -> dict[str, float]:
+        """{"AP": ..., ..., "AR100": ...}: everything that is one number."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if "per_class" not in field.name}
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON, which has no nan: undefined numbers become None."""
+        per_class = {name: or_none(value) for name, value in self.per_class.items()}
+        return {name: or_none(value) for name, value in self.numbers().items()} | {"per_class": per_class}
+
+
+def or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def to_dict(scores: Mapping[str, Scores]) -> dict[str, dict[str, object]]:
+    """{"bbox": {"AP": ..., ..., "per_class": {...}}, "segm": {...}}, ready for JSON."""
+    return {kind: of_kind.to_dict() for kind, of_kind in scores.items()}
+
+
+def evaluate_files(truth: Path, results: Path) -> dict[str, Scores]:
+    """{"bbox": ..., "segm": ...} of a COCO results file against a COCO instances file; what the results hold is measured.
+
+    Raises:
+        LabelError: everything that is wrong with one of the files.
+    """
+    checked = check_truth(read_json(truth, "Give a complete COCO instances file."), str(truth))
+    return score(checked, check_results(read_json(results, RESULTS_FORM), checked, str(results)))
+
+
+def evaluate_results(truth: object, results: object) -> dict[str, Scores]:
+    """`evaluate_files` for JSON that is already parsed; neither argument is changed."""
+    checked = check_truth(truth, "ground truth")
+    return score(checked, check_results(results, checked, "results"))
+
+
+def evaluate_detections(dataset: Dataset, detections: Mapping[int, Detections]) -> dict[str, Scores]:
+    """{"bbox": ...} of {image id: what was found in it}; images that are not among them count as if nothing was found.
+
+    Raises:
+        DatasetError: a label that is no category of the dataset.
+        LabelError: an image that the dataset does not have.
+    """
+    category_ids = [category.id for category in dataset.categories]
+    return evaluate_results(coco.to_json(dataset), results_from(detections, category_ids))
+
+
+def score(truth: Truth, results: Results) -> dict[str, Scores]:
+    """The scores of each kind that the results have a place for; of boxes where there are no results at all."""
+    kinds = results.kinds or ("bbox",)
+    if "segm" in kinds and not truth.has_masks:
+        if kinds == ("segm",):
+            fix = "Give labels with segmentations, or results with boxes."
+            raise LabelError(truth.name, f"has no masks to compare those of {results.name} with", fix)
+        LOG.info("%s has no masks: only the boxes are scored.", truth.name)
+        kinds = ("bbox",)
+    return {kind: score_kind(truth, results, kind) for kind in kinds}
+
+
+def score_kind(truth: Truth, results: Results, kind: str) -> Scores:
+    """kind: "bbox" or "segm"."""
+    if kind == "segm":
+        annotations = with_masks(truth.annotations, truth, truth.name, "annotations[{}]")
+        found = with_masks(results.found, truth, results.name, "result {}")
+    else:
+        annotations = [dict(annotation) for annotation in truth.annotations]
+        found = [{**result, "area": box_area(result["bbox"])} for result in results.found]
+    precision, recall = precision_and_recall(truth, annotations, found, kind)
+    whole = precision[:, :, :, ALL, UP_TO_100]
+    names = [category.name for category in truth.categories]
+    return Scores(
+        AP=defined_mean(whole),
+        AP50=defined_mean(whole[AT_50]),
+        AP75=defined_mean(whole[AT_75]),
+        APs=defined_mean(precision[:, :, :, SMALL, UP_TO_100]),
+        APm=defined_mean(precision[:, :, :, MEDIUM, UP_TO_100]),
+        APl=defined_mean(precision[:, :, :, LARGE, UP_TO_100]),
+        AR1=defined_mean(recall[:, :, ALL, UP_TO_1]),
+        AR10=defined_mean(recall[:, :, ALL, UP_TO_10]),
+        AR100=defined_mean(recall[:, :, ALL, UP_TO_100]),
+        per_class={name: defined_mean(whole[:, :, k]) for k, name in enumerate(names)},
+        AP50_per_class={name: defined_mean(whole[AT_50, :, k]) for k, name in enumerate(names)},
+    )
+
+
+def defined_mean(values: Array) -> float:
+    """The mean of what is defined, added up in pycocotools' order; nan where nothing is."""
+    defined = values[values > UNDEFINED]
+    return float(np.mean(defined)) if defined.size else math.nan
+
+
+def box_area(box: object) -> float:
+    assert isinstance(box, list)
+    return float(box[2] * box[3])
+
+
+def with_masks(entries: Sequence[Mapping[str, object]], truth: Truth, name: str, place: str) -> list[dict[str, object]]:
+    """New entries whose segmentation is COCO's compressed run lengths. A result's area is its mask's.
+
+    Raises:
+        LabelError: every segmentation that is missing, damaged, or not of its image's size.
+    """
+    from faster_coco_eval import mask
+
+    problems: list[Problem] = []
+    converted = []
+    for index, entry in enumerate(entries):
+        where = f"{name}: {place.format(index)}"
+        size = truth.sizes[int(str(entry["image_id"]))]
+        try:
+            run_lengths = compressed(entry.get("segmentation"), size, where)
+        except LabelError as error:
+            problems.extend(error.problems)
+            continue
+        area = entry["area"] if "area" in entry else float(mask.area([run_lengths])[0])
+        converted.append({**entry, "segmentation": run_lengths, "area": area})
+    if problems:
+        raise LabelError.collected(problems)
+    return converted
+
+
+def compressed(segmentation: object, size: ImageSize | None, where: str) -> dict[str, object]:
+    """Polygons or run lengths of any form as compressed run lengths."""
+    from faster_coco_eval import mask
+
+    if not segmentation:
+        raise LabelError(where, "has no segmentation, where others have one", "Add it, or remove all to score boxes alone.")
+    if size is None:
+        raise LabelError(where, "has a mask in an image of unknown size", "Give the image's height and width.")
+    coco.read_segmentation(segmentation, size, where, [])
+    try:
+        run_lengths: dict[str, object] = mask.segmToRle(segmentation, size.width, size.height)
+        mask.area([run_lengths])  # decodes compressed ones, which segmToRle passes on unread
+    except (RuntimeError, ValueError) as error:
+        raise LabelError(where, f"has a damaged mask ({error})", "Write it again, or remove it.") from error
+    return run_lengths
+
+
+def precision_and_recall(
+    truth: Truth, annotations: list[dict[str, object]], found: list[dict[str, object]], kind: str
+) -> tuple[Array, Array]:
+    """(T, R, K, A, M) precision and (T, K, A, M) recall as pycocotools accumulates them. The engine marks both lists."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    if not truth.sizes or not truth.categories:
+        categories = len(truth.categories)
+        return np.full((10, RECALLS, categories, 4, 3), UNDEFINED), np.full((10, categories, 4, 3), UNDEFINED)
+    for number, result in enumerate(found, start=1):
+        result["id"], result["iscrowd"] = number, 0
+    known: dict[str, object] = {
+        "images": [
+            {"id": key, "height": size[0], "width": size[1]} if size else {"id": key} for key, size in truth.sizes.items()
+        ],
+        "categories": [{"id": category.id, "name": category.name} for category in truth.categories],
+    }
+    engine = COCOeval_faster(COCO(known | {"annotations": annotations}), COCO(known | {"annotations": found}), kind)
+    second_hit, position = np.unique(recall_of_second_hit(truth, annotations), return_inverse=True)
+    engine.params.recThrs = np.concatenate([engine.params.recThrs, second_hit])
+    engine.evaluate()
+    engine.accumulate()
+    precision = np.asarray(engine.eval["precision"])
+    at_second_hit = precision[:, RECALLS + position, *np.indices(position.shape)]  # (T, K, A, M)
+    lone = (precision[:, :RECALLS] == 1) & (at_second_hit != 1)[:, None]
+    return np.where(lone, LONE_HIT, precision[:, :RECALLS]), np.asarray(engine.eval["recall"])
+
+
+def recall_of_second_hit(truth: Truth, annotations: Sequence[Mapping[str, object]]) -> Array:
+    """(K, A) recalls that the first hit does not reach and the second does, where n objects are to be found: in (1/n, 2/n].
+
+    Powers of two: every different value is another column for the engine, so there should be few of them.
+    """
+    row = {category.id: k for k, category in enumerate(truth.categories)}
+    objects = [annotation for annotation in annotations if not annotation["iscrowd"]]
+    k = np.array([row[int(str(thing["category_id"]))] for thing in objects], dtype=np.intp)
+    areas = np.array([thing["area"] for thing in objects], dtype=np.float64)
+    counts = np.zeros((len(row), len(AREA_RANGES_PX2)), dtype=np.intp)
+    for a, (low, high) in enumerate(AREA_RANGES_PX2):
+        np.add.at(counts[:, a], k[(low <= areas) & (areas <= high)], 1)
+    bits = np.frexp(np.maximum(counts - 1, 0))[1]
+    return np.asarray(2.0 ** (1 - bits))
+
+
+TITLES = {"bbox": "Boxes", "segm": "Masks"}
+
+
+def table(scores: Mapping[str, Scores]) -> str:
+    """The scores as text for people: one block per kind, one line per class."""
+    return "\n\n".join(block(TITLES[kind], of_kind) for kind, of_kind in scores.items())
+
+
+def block(title: str, scores: Scores) -> str:
+    numbers = scores.numbers()
+    wide = max([len("class"), *map(len, scores.per_class)])
+    lines = [
+        f"{title}: COCO average precision and recall, 0 to 1; - where there was nothing to find",
+        "  " + " ".join(f"{name:>6}" for name in numbers),
+        "  " + " ".join(f"{shown(value):>6}" for value in numbers.values()),
+        "",
+        f"  {'class':<{wide}} {'AP':>6} {'AP50':>6}",
+    ]
+    lines += [
+        f"  {name:<{wide}} {shown(value):>6} {shown(scores.AP50_per_class[name]):>6}"
+        for name, value in scores.per_class.items()
+    ]
+    return "\n".join(lines)
+
+
+def shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
