@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from typing import ClassVar, Literal, Self
 
 MAX_LISTED = 50
-"""Problems printed of one error; all of them stay in `.problems`. A manifest with 100,000 bad lines must not fill a terminal."""
+"""Problems printed of one error; all of them stay in `.problems`. 100,000 bad lines must not fill a terminal."""
 
 OnProblem = Literal["error", "skip"]
 """What a reader does with a broken item: fail with everything that is wrong, or leave the item out, counted and listed."""
@@ -29,7 +29,12 @@ OnProblem = Literal["error", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. where: file, line, field or parameter; what: the fact, with the value; fix: an imperative sentence."""
+    """One thing that is wrong.
+
+    where: file, line, field or parameter
+    what:  the fact, with the value
+    fix:   an imperative sentence
+    """
 
     where: str
     what: str

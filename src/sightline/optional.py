@@ -15,7 +15,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.split(".")[0]:
+        if error.name != module.split(".", maxsplit=1)[0]:
             raise  # it is installed, and something inside it is missing
         raise MissingDependencyError(
             purpose, f"needs {module!r}, which is not installed", f"Run: pip install 'sightline[{extra}]'"

@@ -22,7 +22,7 @@ def is_remote(reference: str) -> bool:
 
 
 def key_parts(reference: str) -> tuple[str, ...]:
-    """("bucket", "folder", "name.jpg") of an s3:// address, or a path's parts. Keys are literal: `%20` and `+` stay as they are."""
+    """("bucket", "folder", "name.jpg") of an s3:// address, or a path's parts. Keys are literal: `%20` and `+` stay."""
     if is_remote(reference):
         return tuple(part for part in reference[len(S3) :].split("/") if part)
     return PurePosixPath(reference.replace("\\", "/")).parts

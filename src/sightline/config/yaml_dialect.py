@@ -72,6 +72,11 @@ def pairs(overrides: Sequence[str]) -> dict[str, object]:
     return dict(zip(overrides[::2], overrides[1::2], strict=True))
 
 
+def looks_like_key(word: str) -> bool:
+    """Whether `word` was meant as a configuration key, rightly spelt or not: SOLVER.MAX_ITERS, SEED."""
+    return word in TYPES or ("." in word and word.split(".", maxsplit=1)[0] in SECTIONS)
+
+
 def flat(config: Config) -> dict[str, object]:
     """{"MODEL.RPN.NMS_THRESH": 0.7, ...}: every leaf key with its value."""
     return dict(leaves(config))
@@ -137,15 +142,22 @@ def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
 
 def read_yaml(path: Path) -> dict[str, object]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
+    return parse_yaml(content, path)
+
+
+def parse_yaml(content: bytes, where: object) -> dict[str, object]:
+    """The keys of a YAML text; tags that would run code are refused."""
+    try:
+        tree = yaml.safe_load(content.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(path, f"is no YAML that can be read safely ({error})", "Correct the file.") from error
+        raise ConfigError(where, f"is no YAML that can be read safely ({error})", "Correct the file.") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(path, f"holds a {type(tree).__name__}, not keys", "Give a Detectron2 configuration.")
+        raise ConfigError(where, f"holds a {type(tree).__name__}, not keys", "Give a Detectron2 configuration.")
     return {str(key): value for key, value in tree.items()}
 
 

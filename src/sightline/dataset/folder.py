@@ -155,6 +155,22 @@ def check_pictures(dataset: Dataset, paths: Mapping[int, Path]) -> tuple[list[Ch
     return checked, problems
 
 
+def require_sound(part: "DatasetPart") -> None:
+    """Nothing, if every picture of the part can be decoded and has its labels' size.
+
+    For folders that others made, or that changed since: a truncated picture must not end a training of hours.
+
+    Raises:
+        DatasetError: everything that is wrong, at once; or there are no pictures.
+    """
+    if part.images_dir is None:
+        raise DatasetError(part.annotations, "has labels only, no pictures", "Import the data set with --images.")
+    paths = {image.id: part.images_dir / image.file_name for image in part.dataset.images}
+    _, problems = check_pictures(part.dataset, paths)
+    if problems:
+        raise DatasetError.collected([problems[image.id] for image in part.dataset.images if image.id in problems])
+
+
 def check_picture(image: ImageRecord, path: Path) -> Checked | Problem:
     try:
         return to_shown_frame(image, path, check_image(path))

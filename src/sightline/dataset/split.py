@@ -31,7 +31,7 @@ FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
 SPLIT_FILE = "split.json"
 
 SIZE_WEIGHT = 8.0
-"""How much the share of all pictures counts against that of a class which every picture has: sizes stay within a picture or two."""
+"""How much the share of all pictures counts against that of a class in every picture: sizes stay within a picture or two."""
 
 BOX_WEIGHT = 0.2
 """How much a class's share of boxes counts against its share of pictures: a crowd in one picture must not decide alone.

@@ -30,7 +30,8 @@ TURNS = {
 
 def area(boxes: Boxes) -> Boxes:
     """(N,) areas in px² of (N, 4) boxes; zero where a box is empty."""
-    areas: Boxes = np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
+    widths, heights = np.clip((boxes[:, 2:] - boxes[:, :2]).T, 0, None)
+    areas: Boxes = widths * heights
     return areas
 
 
@@ -40,7 +41,8 @@ def pairwise_iou(a: Boxes, b: Boxes) -> Boxes:
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])  # (N, M, 2)
     overlap = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)  # (N, M)
     union = area(a)[:, None] + area(b)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    iou: Boxes = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou
 
 
 def clip(boxes: Boxes, size: ImageSize) -> Boxes:

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -48,16 +49,22 @@ def read_checkpoint(path: Path) -> dict[str, object]:
     """
     if not path.is_file():
         raise CheckpointError(path, "does not exist", "Check the path.")
+    with path.open("rb") as file:
+        return parse_checkpoint(file, path)
+
+
+def parse_checkpoint(file: BinaryIO, where: object) -> dict[str, object]:
+    """`read_checkpoint` of an open file."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            path, f"is no checkpoint that loads safely ({first_line(error)})", "Give a .pth file of tensors and plain values."
+            where, f"is no checkpoint that loads safely ({first_line(error)})", "Give a .pth file of tensors and plain values."
         ) from error
     except Exception as error:  # a damaged archive makes torch raise RuntimeError, EOFError, KeyError, ...
-        raise CheckpointError(path, f"is damaged or no checkpoint ({first_line(error)})", "Copy or train it again.") from error
+        raise CheckpointError(where, f"is damaged or no checkpoint ({first_line(error)})", "Copy or train it again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(path, f"holds a {type(content).__name__}", "Give a .pth file with a state dict.")
+        raise CheckpointError(where, f"holds a {type(content).__name__}", "Give a .pth file with a state dict.")
     return content if isinstance(content.get("model"), dict) else {"model": content}
 
 

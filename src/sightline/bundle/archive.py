@@ -1,0 +1,178 @@
+"""A model's files, whatever holds them: a `.tar.gz`, an unpacked bundle, a run folder, or Detectron2's own output folder.
+
+Archives are read into memory member by member; nothing is unpacked, so no member can be written anywhere.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sightline.config.yaml_dialect import BASE, dump, load_file
+from sightline.errors import BundleError, Problem
+
+FORMAT = 1
+"""Version of bundle.json. A reader refuses newer ones."""
+
+WEIGHTS, CONFIG, MANIFEST = "model.pth", "config.yaml", "bundle.json"
+RUN_WEIGHTS = ("model_final.pth", "model_best.pth")
+MAX_MEMBER_BYTES = 8 * 2**30
+"""Of one file in an archive; no detector here comes near it, a decompression bomb does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one model. weights, config: bytes; manifest: bundle.json's content, empty where there is none."""
+
+    where: str
+    weights: bytes
+    config: bytes
+    manifest: Mapping[str, object]
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_model_files(path: Path) -> Files:
+    """The files of a bundle (archive or folder), a run, or a folder with Detectron2's `model_final.pth` and `config.yaml`.
+
+    Raises:
+        BundleError: nothing of that kind is there, files are missing, or a checksum is wrong.
+    """
+    if path.is_file():
+        return from_members(read_archive(path), str(path))
+    if path.is_dir():
+        return from_members(read_folder(path), str(path))
+    raise BundleError(path, "does not exist", "Give a run folder, a bundle, or a folder with model_final.pth and config.yaml.")
+
+
+def from_members(members: Mapping[str, bytes], where: str) -> Files:
+    missing = [name for name in (CONFIG, WEIGHTS) if name not in members]
+    if missing:
+        there = ", ".join(sorted(members)) or "nothing"
+        raise BundleError(
+            where,
+            f"has no {' and no '.join(missing)} (it holds {there})",
+            "Give a run folder, a bundle, or a Detectron2 folder.",
+        )
+    manifest = read_manifest(members[MANIFEST], where) if MANIFEST in members else {}
+    check_sums(members, manifest, where)
+    return Files(where, members[WEIGHTS], members[CONFIG], manifest)
+
+
+def read_manifest(content: bytes, where: str) -> Mapping[str, object]:
+    try:
+        manifest = json.loads(content)
+        version = int(manifest["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{where}: {MANIFEST}", f"is no bundle description ({error!r})", "Pack the bundle again.") from error
+    if version > FORMAT:
+        raise BundleError(
+            f"{where}: {MANIFEST}",
+            f"has format {version}, this version reads up to {FORMAT}",
+            "Upgrade: pip install -U sightline",
+        )
+    return dict(manifest)
+
+
+def check_sums(members: Mapping[str, bytes], manifest: Mapping[str, object], where: str) -> None:
+    """Nothing, if every file that the manifest lists is there and unchanged."""
+    listed = manifest.get("files", {})
+    if not isinstance(listed, dict):
+        raise BundleError(f"{where}: {MANIFEST}", "lists no files", "Pack the bundle again.")
+    problems = []
+    for name, wanted in listed.items():
+        if name not in members:
+            problems.append(Problem(f"{where}: {name}", "is missing", "Pack or copy the bundle again."))
+        elif sha256(members[name]) != wanted:
+            problems.append(
+                Problem(
+                    f"{where}: {name}", "is not the file that was packed (sha256 differs)", "Pack or copy the bundle again."
+                )
+            )
+    if problems:
+        raise BundleError.collected(problems)
+
+
+def read_archive(path: Path) -> dict[str, bytes]:
+    """{name: content} of the regular files in a `.tar.gz` (or plain `.tar`)."""
+    members: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:
+                if member.isdir():
+                    continue
+                name = member_name(member, path)
+                file = archive.extractfile(member)
+                members[name] = b"" if file is None else file.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise BundleError(path, f"is no archive or is damaged ({error})", "Pack or copy the bundle again.") from error
+    return members
+
+
+def member_name(member: tarfile.TarInfo, path: Path) -> str:
+    """`./model.pth` -> `model.pth`. Links, devices, absolute and climbing names are refused."""
+    parts = PurePosixPath(member.name).parts
+    if not member.isreg() or member.name.startswith("/") or ".." in parts:
+        raise BundleError(
+            path, f"holds {member.name!r}, which is no plain file inside it", "Use a bundle from a trusted source."
+        )
+    if member.size > MAX_MEMBER_BYTES:
+        raise BundleError(path, f"holds {member.name!r} of {member.size:,} bytes", "Use a bundle from a trusted source.")
+    return str(PurePosixPath(*[part for part in parts if part != "."]))
+
+
+def read_folder(path: Path) -> dict[str, bytes]:
+    """{name: content} of what a model needs; a run's final weights stand in for model.pth."""
+    members = {name: (path / name).read_bytes() for name in (MANIFEST, WEIGHTS) if (path / name).is_file()}
+    if (path / CONFIG).is_file():
+        members[CONFIG] = read_config(path / CONFIG)
+    if WEIGHTS not in members:
+        chosen = next((path / name for name in RUN_WEIGHTS if (path / name).is_file()), None) or last_saved(path)
+        if chosen is not None:
+            members[WEIGHTS] = chosen.read_bytes()
+    return members | ({} if MANIFEST in members else described_run(path))
+
+
+def read_config(path: Path) -> bytes:
+    """The configuration's text; one that stands on a `_BASE_` is written out, since its base does not travel."""
+    content = path.read_bytes()
+    return dump(load_file(path)).encode() if BASE.encode() in content else content
+
+
+def last_saved(path: Path) -> Path | None:
+    """The checkpoint of a run that has not finished."""
+    pointer = path / "last_checkpoint"
+    named = path / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+    return named if named is not None and named.is_file() else None
+
+
+def described_run(path: Path) -> dict[str, bytes]:
+    """A run's own facts (run.json, scores.json) as the manifest that packing it would write, without checksums."""
+    return {MANIFEST: json.dumps({"format": FORMAT, **run_facts(path)}).encode()} if (path / "run.json").is_file() else {}
+
+
+def run_facts(path: Path) -> dict[str, object]:
+    """What a run folder tells: class names, how it was trained, what it scored. Empty for Detectron2's own folders."""
+    facts: dict[str, object] = {}
+    if (path / "run.json").is_file():
+        training = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        facts = {"class_names": training.pop("class_names"), "training": training}
+    if (path / "inference" / "scores.json").is_file():
+        facts["scores"] = json.loads((path / "inference" / "scores.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def write_archive(members: Mapping[str, bytes], file: io.BufferedIOBase) -> None:
+    """The members as a .tar.gz that depends on nothing but their content (no times, no owners)."""
+    packed = gzip.GzipFile(fileobj=file, mode="wb", mtime=0, compresslevel=1)  # weights hardly compress
+    with packed, tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in sorted(members):
+            member = tarfile.TarInfo(name)
+            member.size = len(members[name])
+            archive.addfile(member, io.BytesIO(members[name]))

@@ -1,0 +1,84 @@
+"""MODEL, as every command takes it, to a callable detector with its class names."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sightline.bundle.archive import Files, read_model_files
+from sightline.config.schema import Config
+from sightline.config.yaml_dialect import flatten, load_values, parse_yaml
+from sightline.errors import BundleError
+from sightline.model.build import build_detector
+from sightline.model.checkpoint import load_exactly, parse_checkpoint, state_dict_of
+from sightline.model.predictor import Predictor
+from sightline.records import Model
+from sightline.tensors import choose_device
+
+
+def load_model(
+    reference: str | Path,
+    *,
+    device: str = "auto",
+    score_threshold: float | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Model:
+    """A run folder, a bundle (archive or folder), or a folder with Detectron2's `model_final.pth` and `config.yaml`.
+
+    device:          "auto" follows the model's MODEL.DEVICE: the GPU if there is one
+    score_threshold: 0 to 1, instead of the model's SCORE_THRESH_TEST
+    class_names:     instead of those it brings; needed for Detectron2 folders, which bring none
+
+    Raises:
+        BundleError, ConfigError, CheckpointError: it cannot be loaded; the message says which part and why.
+    """
+    files = read_model_files(Path(reference))
+    return model_from(files, device=device, score_threshold=score_threshold, class_names=class_names)
+
+
+def model_from(files: Files, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None) -> Model:
+    """`load_model` of files that are in memory already."""
+    config = config_of(files)
+    if score_threshold is not None:
+        heads = replace(config.model.roi_heads, score_thresh_test=score_threshold)
+        config = replace(config, model=replace(config.model, roi_heads=heads))
+    detector = build_detector(config, f"{files.where}: config.yaml")
+    checkpoint = parse_checkpoint(io.BytesIO(files.weights), f"{files.where}: weights")
+    load_exactly(detector, state_dict_of(checkpoint, files.where), f"{files.where}: weights")
+    detector.to(choose_device(config.model.device if device == "auto" else device))
+    predictor = Predictor(
+        detector, min_size=config.input.min_size_test, max_size=config.input.max_size_test, color_order=config.input.format
+    )
+    names = names_for(config, class_names or manifest_names(files), files.where)
+    facts = {key: files.manifest[key] for key in ("training", "scores") if key in files.manifest}
+    return Model(predict=predictor, class_names=names, origin=files.where, facts=facts)
+
+
+def config_of(files: Files) -> Config:
+    """The configuration that travels with the weights."""
+    where = f"{files.where}: config.yaml"
+    return load_values(dict(flatten(parse_yaml(files.config, where), "")), where)
+
+
+def manifest_names(files: Files) -> tuple[str, ...]:
+    names = files.manifest.get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BundleError(f"{files.where}: bundle.json", f"class_names is {json.dumps(names)[:80]}", "Pack the bundle again.")
+    return tuple(names)
+
+
+def names_for(config: Config, names: Sequence[str], where: str) -> tuple[str, ...]:
+    """One name a class; numbers where nobody knows them.
+
+    Raises:
+        BundleError: the number of names is not the number of classes.
+    """
+    classes = config.model.roi_heads.num_classes
+    if not names:
+        return tuple(f"class {label}" for label in range(classes))
+    if len(names) != classes:
+        raise BundleError(
+            where, f"has {classes} classes, but {len(names)} class names", "Give one name for each class, in order."
+        )
+    return tuple(names)

@@ -1,0 +1,84 @@
+"""A run, or any weights with their configuration, to `model.tar.gz`."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sightline.bundle.archive import (
+    CONFIG,
+    FORMAT,
+    MANIFEST,
+    WEIGHTS,
+    Files,
+    read_config,
+    read_folder,
+    run_facts,
+    sha256,
+    write_archive,
+)
+from sightline.bundle.load import config_of, model_from
+from sightline.errors import BundleError
+from sightline.model.checkpoint import parse_checkpoint, state_dict_of
+from sightline.storage import atomic_write
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A bundle that was written. sha256: of the whole archive."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    size_bytes: int
+    sha256: str
+
+
+def pack_run(run: Path, to: Path, class_names: Sequence[str] | None = None) -> Packed:
+    """The bundle of a run folder (or Detectron2's output folder): its final weights, configuration, names and scores.
+
+    Raises:
+        BundleError, ConfigError, CheckpointError: it cannot be loaded, so it is not packed.
+    """
+    if not run.is_dir():
+        raise BundleError(run, "is no run folder", "Give the folder that `sightline train` wrote.")
+    members = read_folder(run)
+    missing = [name for name in (CONFIG, WEIGHTS) if name not in members]
+    if missing:
+        raise BundleError(run, f"has no {' and no '.join(missing)}", "Give the folder of a finished training.")
+    return pack(members[WEIGHTS], members[CONFIG], run_facts(run), to, where=str(run), class_names=class_names)
+
+
+def pack_files(weights: Path, config: Path, to: Path, class_names: Sequence[str] | None = None) -> Packed:
+    """The bundle of a checkpoint and its YAML configuration, wherever they come from; errors as `pack_run`."""
+    for path in (weights, config):
+        if not path.is_file():
+            raise BundleError(path, "does not exist", "Check the path.")
+    return pack(weights.read_bytes(), read_config(config), {}, to, where=str(weights), class_names=class_names)
+
+
+def pack(
+    weights: bytes, config: bytes, facts: dict[str, object], to: Path, *, where: str, class_names: Sequence[str] | None
+) -> Packed:
+    """Write `to`, after loading what goes into it; only the model's tensors are kept of a checkpoint."""
+    tensors = state_dict_of(parse_checkpoint(io.BytesIO(weights), where), where)
+    buffer = io.BytesIO()
+    torch.save({"model": tensors}, buffer)
+    members = {WEIGHTS: buffer.getvalue(), CONFIG: config}
+    files = Files(where, members[WEIGHTS], config, facts)
+    model = model_from(files, device="cpu", score_threshold=None, class_names=class_names)
+    manifest = {
+        "format": FORMAT,
+        "class_names": list(model.class_names),
+        "score_threshold": config_of(files).model.roi_heads.score_thresh_test,
+        **{key: value for key, value in facts.items() if key != "class_names"},
+        "files": {name: sha256(content) for name, content in sorted(members.items())},
+    }
+    members[MANIFEST] = (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()
+    archive = io.BytesIO()
+    write_archive(members, archive)
+    with atomic_write(to) as file:
+        file.write(archive.getbuffer())
+    return Packed(to, model.class_names, archive.getbuffer().nbytes, sha256(archive.getvalue()))

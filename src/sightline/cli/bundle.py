@@ -1,0 +1,66 @@
+"""`sightline bundle pack` and `sightline bundle inspect`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.console import log_to_stderr, show
+
+app = typer.Typer(no_args_is_help=True, help="What is deployed: pack it, look into it.")
+
+
+@app.command()
+def pack(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run folder, or Detectron2's output folder.")] = None,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The archive to write.")] = Path(
+        "model.tar.gz"
+    ),
+    weights: Annotated[Path | None, typer.Option("--weights", metavar="PTH", help="Instead of a run: a checkpoint ...")] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="YAML", help="... and its configuration.")] = None,
+    class_names: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Weights, configuration and class names in one file with checksums."""
+    from sightline.bundle.pack import pack_files, pack_run
+    from sightline.errors import BundleError
+
+    log_to_stderr()
+    names = [name.strip() for name in class_names.split(",")] if class_names else None
+    if run is not None and weights is None and config is None:
+        packed = pack_run(run, output, names)
+    elif run is None and weights is not None and config is not None:
+        packed = pack_files(weights, config, output, names)
+    else:
+        raise BundleError("bundle pack", "needs either RUN, or both --weights and --config", "Give one of the two.")
+    show(
+        f"{packed.path}: {packed.size_bytes:,} bytes, classes {', '.join(packed.class_names)}, sha256 {packed.sha256}",
+        as_json,
+        {
+            "path": str(packed.path),
+            "size_bytes": packed.size_bytes,
+            "class_names": list(packed.class_names),
+            "sha256": packed.sha256,
+        },
+    )
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A bundle, a run folder, or Detectron2's output folder.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """What a model is: its classes, how it was trained, what it scored. Checksums are verified."""
+    import json
+
+    from sightline.bundle.archive import read_model_files
+
+    files = read_model_files(model)
+    text = (
+        json.dumps(files.manifest, ensure_ascii=False, indent=1) if files.manifest else f"{model}: no bundle.json, no run.json"
+    )
+    show(text, as_json, files.manifest)

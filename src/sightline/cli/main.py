@@ -1,0 +1,65 @@
+"""`sightline`: the commands in one table, and how errors end."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import sightline
+from sightline.cli import bundle, dataset
+from sightline.cli.console import note
+from sightline.cli.evaluate import evaluate
+from sightline.cli.predict import predict
+from sightline.cli.run import demo, run
+from sightline.cli.serve import serve
+from sightline.cli.train import train
+from sightline.errors import SightlineError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From labelled pictures to a served object detector.",
+)
+
+OVERRIDES = {"ignore_unknown_options": True}
+"""Trailing KEY VALUE pairs may hold values like -1; an option that does not exist is then told from a key by its dashes."""
+
+app.command(cls=dataset.SeveralValues, context_settings=OVERRIDES)(run)
+app.command()(demo)
+app.add_typer(dataset.app, name="dataset")
+app.command(context_settings=OVERRIDES)(train)
+app.command()(evaluate)
+app.command()(predict)
+app.add_typer(bundle.app, name="bundle")
+app.command()(serve)
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        print(f"sightline {sightline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From labelled pictures to a served object detector."""
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 it failed, 2 asked wrongly or given something broken; 130 stopped with Ctrl-C."""
+    try:
+        app()
+    except SightlineError as error:
+        note(f"error: {error}")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `sightline predict ... | head`: the reader has enough
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:  # no space, no permission: nothing of ours to correct, and no stack trace helps
+        note(f"error: {error}")
+        sys.exit(1)

@@ -1,0 +1,29 @@
+"""MODEL as every command takes it: a run, a bundle, Detectron2's folder, or the address of a server."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sightline.evaluation.coco import Scores
+    from sightline.records import Model
+
+
+def open_model(model: str, *, device: str = "auto", threshold: float | None = None, class_names: str | None = None) -> "Model":
+    """The detector behind `model`. class_names: "name,name,...", for one that does not carry its own."""
+    if model.startswith(("http://", "https://")):
+        from sightline.serving.remote import connect
+
+        return connect(model)
+    from sightline.bundle.load import load_model
+
+    names = [name.strip() for name in class_names.split(",")] if class_names else None
+    return load_model(model, device=device, score_threshold=threshold, class_names=names)
+
+
+def evaluate_model(model: str, data: Path, part: str, output: Path | None, device: str = "auto") -> "dict[str, Scores]":
+    """Scores of a model on a part of a dataset folder. A run folder keeps its own; others only where `output` says."""
+    from sightline.dataset.folder import open_part
+    from sightline.journey import evaluate
+
+    is_run = (Path(model) / "run.json").is_file()
+    return evaluate(open_model(model, device=device), open_part(data, part), output or (Path(model) if is_run else None))

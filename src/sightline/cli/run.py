@@ -1,0 +1,102 @@
+"""`sightline run` and `sightline demo`: the whole journey on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.console import log_to_stderr, note, show
+from sightline.cli.dataset import OnProblemChoice
+from sightline.cli.train import Config, Device, Weights, Workers, all_overrides, progress_display
+
+
+def run(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="LABELS... [KEY VALUE]...", help="Label files, then Detectron2 keys.")
+    ],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="WORK", help="The folder for everything that is made.")],
+    images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The folder that holds the pictures.")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", metavar="F", help="ground-truth or coco; found out if not given.")
+    ] = None,
+    label_attribute: Annotated[
+        str | None, typer.Option("--label-attribute", help="Which labels to take when a manifest holds several.")
+    ] = None,
+    on_problem: Annotated[
+        OnProblemChoice, typer.Option("--on-problem", help="Fail with all problems, or leave out what is broken.")
+    ] = OnProblemChoice.error,
+    fractions: Annotated[
+        list[str] | None,
+        typer.Option("--fractions", metavar="PART=SHARE ...", help="Shares that sum to 1.  [train=0.6 val=0.2 test=0.2]"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split. SEED N is the training's.")] = 0,
+    group_by: Annotated[
+        str | None,
+        typer.Option("--group-by", metavar="RULE", help="Pictures that stay together: folder, prefix:N or regex:PATTERN."),
+    ] = None,
+    config: Config = "small",
+    weights: Weights = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Labels to bundle: import, split, train, evaluate, pack. What is done and still valid is skipped."""
+    from sightline.dataset.split import FRACTIONS, parse_fractions
+    from sightline.journey import run as run_journey
+
+    log_to_stderr()
+    files, keys = labels_and_keys(sources)
+    done = run_journey(
+        files,
+        output,
+        images=images,
+        format=format,
+        label_attribute=label_attribute,
+        on_problem=on_problem.value,
+        fractions=parse_fractions(fractions) if fractions else FRACTIONS,
+        split_seed=seed,
+        group_by=group_by,
+        config=config,
+        overrides=all_overrides(keys, weights),
+        device=device,
+        workers=workers,
+        say=note,
+        show=progress_display(),
+    )
+    show(str(done.bundle), as_json, done.as_dict())
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="WORK", help="The folder for everything that is made.")
+    ] = Path("demo"),
+    *,
+    pictures: Annotated[int, typer.Option(min=20, help="How many to draw; a fifth is held out.")] = 400,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps. Default: the preset's.")] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """The whole journey on a small labelled set that it draws itself, ending with an answer over HTTP."""
+    from sightline.journey import demo as run_demo
+
+    log_to_stderr()
+    done = run_demo(
+        output,
+        pictures=pictures,
+        overrides=[] if steps is None else ["SOLVER.MAX_ITER", str(steps)],
+        device=device,
+        workers=workers,
+        say=note,
+        show=progress_display(),
+    )
+    show(str(done.bundle), as_json, done.as_dict())
+
+
+def labels_and_keys(words: list[str]) -> tuple[list[str], list[str]]:
+    """(label files, KEY VALUE words) of one list: keys begin where a word is a section of the configuration."""
+    from sightline.config.yaml_dialect import looks_like_key
+
+    first = next((index for index, word in enumerate(words) if index and looks_like_key(word)), len(words))
+    return words[:first], words[first:]

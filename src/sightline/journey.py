@@ -1,0 +1,341 @@
+"""Labels to bundle in one call: the stages in order, each skipped when what it would make is there and still valid.
+
+WORK/dataset      imported and split          WORK/run           trained, with its scores in inference/
+WORK/model.tar.gz the bundle                  WORK/journey.json  a fingerprint of what each stage was made from
+
+A stage's fingerprint covers its options and the fingerprint of the stage before, so a change redoes all that follows it.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image as Pillow
+
+import sightline
+from sightline import labels
+from sightline.bundle.load import load_model
+from sightline.bundle.pack import pack_run
+from sightline.config.schema import Config
+from sightline.config.sources import load as load_config
+from sightline.config.support import require_supported
+from sightline.config.yaml_dialect import dump
+from sightline.dataset import drawn
+from sightline.dataset.folder import DatasetPart, create, open_part
+from sightline.dataset.pictures import folders_beside
+from sightline.dataset.split import FRACTIONS, write_split
+from sightline.errors import DatasetError, OnProblem
+from sightline.evaluation.coco import Scores, evaluate_detections, table, to_dict
+from sightline.evaluation.predicting import detect_all
+from sightline.evaluation.results import results_from
+from sightline.images import read_image
+from sightline.records import Detections, Model
+from sightline.serving.remote import connect
+from sightline.serving.server import running
+from sightline.storage import atomic_write, write_json
+from sightline.training.hooks import Progress, log_line
+from sightline.training.run import Run, run_training
+from sightline.training.state import FINAL
+from sightline.view.draw import draw
+
+Say = Callable[[str], None]
+
+STAGES = ("import", "split", "train", "evaluate", "pack")
+
+DEFAULT_CONFIG = "small"
+"""The preset that needs no downloaded weights and no GPU."""
+
+SCORES = Path("inference") / "scores.json"
+RESULTS = Path("inference") / "coco_instances_results.json"
+
+DEMO_PICTURES = 400
+DEMO_FRACTIONS = {"train": 0.75, "val": 0.05, "test": 0.2}
+DEMO_SEED = 0
+
+
+@dataclass(slots=True)
+class Diary:
+    """What each stage of a work folder was made from, kept in journey.json."""
+
+    path: Path
+    done: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, work: Path) -> "Diary":
+        path = work / "journey.json"
+        try:
+            done = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or damaged: then every stage is done again
+            done = {}
+        return cls(path, done if isinstance(done, dict) else {})
+
+    def begin(self, stage: str, fingerprint: str) -> None:
+        self.done.pop(stage, None)
+        self.done[f"{stage} begun"] = fingerprint
+        write_json(self.path, self.done, indent=1)
+
+    def finish(self, stage: str, fingerprint: str) -> None:
+        self.done[stage] = self.done.pop(f"{stage} begun", fingerprint)
+        write_json(self.path, self.done, indent=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """What a journey leaves behind. scores: of the test part, as `sightline evaluate --json` prints them."""
+
+    work: Path
+    dataset: Path
+    run: Path
+    bundle: Path
+    scores: Mapping[str, Mapping[str, float | None]]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        folders = {"work": self.work, "dataset": self.dataset, "run": self.run, "bundle": self.bundle}
+        return {**{name: str(path) for name, path in folders.items()}, "scores": dict(self.scores)}
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """One journey under way: does each stage or skips it, and tells its outcome, time and place."""
+
+    diary: Diary
+    say: Say
+
+    def run(self, name: str, made_from: object, place: Path, work: Callable[[bool], str]) -> str:
+        """The stage's fingerprint. `work` says what it did; it is skipped while `place` holds its valid result.
+
+        work: its argument tells whether the same stage was begun before and cut short
+        """
+        fingerprint = digest(made_from)
+        title = f"[{STAGES.index(name) + 1}/{len(STAGES)}] {name:<8}"
+        if self.diary.done.get(name) == fingerprint and place.exists():
+            self.say(f"{title}  still valid, skipped -> {place}")
+            return fingerprint
+        begun = self.diary.done.get(f"{name} begun") == fingerprint
+        self.diary.begin(name, fingerprint)
+        began = time.perf_counter()
+        outcome = work(begun)
+        self.diary.finish(name, fingerprint)
+        self.say(f"{title}  {outcome}  {time.perf_counter() - began:.1f} s -> {place}")
+        return fingerprint
+
+
+def run(
+    sources: Sequence[str | Path],
+    work: Path,
+    *,
+    images: Path | None = None,
+    format: str | None = None,
+    label_attribute: str | None = None,
+    on_problem: OnProblem = "error",
+    fractions: Mapping[str, float] = FRACTIONS,
+    split_seed: int = 0,
+    group_by: str | None = None,
+    config: str = DEFAULT_CONFIG,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    workers: int | None = None,
+    say: Say = print,
+    show: Callable[[Progress], None] = log_line,
+) -> Journey:
+    """Import, split, train, evaluate and pack into `work`; what is there and still valid is not done again.
+
+    A training that was cut short goes on from its last checkpoint. Errors are those of the stages.
+    """
+    if not {"train", "test"} <= fractions.keys():
+        raise DatasetError("--fractions", f"has the parts {', '.join(fractions)}", "Name a train and a test part.")
+    settings = load_config(config, overrides)
+    require_supported(settings, config)
+    dataset, trained_in, bundle = work / "dataset", work / "run", work / "model.tar.gz"
+    stages = Stages(Diary.open(work), say)
+
+    def import_stage(_: bool) -> str:
+        imported = labels.read(sources, format=format, label_attribute=label_attribute, on_problem=on_problem)
+        where = [images] if images is not None else folders_beside(imported.report.files, imported.dataset)
+        made = create(imported.dataset, dataset, pictures=where, on_problem=on_problem, replace=True)
+        for line in (*imported.report.notes, *made.notes, *imported.report.skipped, *made.skipped):
+            say(f"      {line}")
+        classes = imported.dataset.class_names
+        return f"{made.images:,} images, {made.boxes:,} boxes, {len(classes)} classes ({', '.join(classes)})"
+
+    def split_stage(_: bool) -> str:
+        reached = write_split(dataset, fractions, seed=split_seed, group_by=group_by)
+        say(indented(str(reached)))
+        return "in " + ", ".join(fractions)
+
+    def train_stage(begun: bool) -> str:
+        if not begun:
+            shutil.rmtree(trained_in, ignore_errors=True)
+        part = open_part(dataset, "train")
+        done = train(settings, part, trained_in, resuming=begun, device=device, workers=workers, show=show, where=config)
+        return f"{done.steps:,} steps"
+
+    def evaluate_stage(_: bool) -> str:
+        scores = evaluate(load_model(trained_in, device=device), open_part(dataset, "test"), trained_in)
+        say(indented(table(scores)))
+        return f"AP50 {scores['bbox'].AP50:.3f}, AP {scores['bbox'].AP:.3f} on the test part"
+
+    def pack_stage(_: bool) -> str:
+        packed = pack_run(trained_in, bundle)
+        return f"{packed.size_bytes / 2**20:.1f} MiB, sha256 {packed.sha256[:12]}"
+
+    asked_import = [sightline.__version__, digest_of(sources, images), format, label_attribute, on_problem]
+    imported = stages.run("import", asked_import, dataset, import_stage)
+    divided = stages.run(
+        "split", [imported, dict(fractions), split_seed, group_by], dataset / "annotations" / "train.json", split_stage
+    )
+    trained = stages.run("train", [divided, dump(settings)], trained_in / FINAL, train_stage)
+    evaluated = stages.run("evaluate", [trained], trained_in / SCORES, evaluate_stage)
+    stages.run("pack", [evaluated], bundle, pack_stage)
+    return Journey(work, dataset, trained_in, bundle, json.loads((trained_in / SCORES).read_text(encoding="utf-8")))
+
+
+def train(
+    config: Config,
+    part: DatasetPart,
+    output: Path,
+    *,
+    resuming: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    show: Callable[[Progress], None] = log_line,
+    where: str = "config",
+) -> Run:
+    """Train on a part of a dataset folder; errors as `run_training`, and DatasetError for a part without pictures."""
+    if part.images_dir is None:
+        raise DatasetError(part.annotations, "has labels only, no pictures", "Import the data set with --images.")
+    return run_training(
+        config,
+        dataset=part.dataset,
+        images=part.images_dir,
+        output=output,
+        resuming=resuming,
+        device=device,
+        workers=workers,
+        show=show,
+        where=where,
+    )
+
+
+def evaluate(model: Model, part: DatasetPart, output: Path | None = None) -> dict[str, Scores]:
+    """The scores of `model` on a part of a dataset folder.
+
+    output: a run folder (or any other) that gets inference/coco_instances_results.json and inference/scores.json
+    """
+    if part.images_dir is None:
+        raise DatasetError(part.annotations, "has labels only, no pictures", "Import the data set with --images.")
+    found = detect_all(model, part.dataset, part.images_dir)
+    scores = evaluate_detections(part.dataset, found)
+    if output is not None:
+        write_json(output / RESULTS, results_from(found, [category.id for category in part.dataset.categories]))
+        write_json(output / SCORES, to_dict(scores), indent=1)
+    return scores
+
+
+def demo(
+    work: Path,
+    *,
+    pictures: int = DEMO_PICTURES,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    workers: int | None = None,
+    say: Say = print,
+    show: Callable[[Progress], None] = log_line,
+) -> Journey:
+    """The whole journey on a labelled set that it draws itself, ending with an answer over HTTP.
+
+    pictures: how many are drawn; a fifth of them is held out
+    """
+    source = work / "drawn"
+    if not (source / "output.manifest").exists() or count_lines(source / "output.manifest") != pictures:
+        began = time.perf_counter()
+        dataset = drawn.write(source, pictures, DEMO_SEED)
+        labels.write(dataset, source / "output.manifest", format="ground-truth", prefix="s3://demo-bucket/images")
+        say(f"drew {pictures} labelled pictures  {time.perf_counter() - began:.1f} s -> {source}")
+    journey = run(
+        [source / "output.manifest"],
+        work,
+        images=source / "images",
+        fractions=DEMO_FRACTIONS,
+        overrides=overrides,
+        device=device,
+        workers=workers,
+        say=say,
+        show=show,
+    )
+    part = open_part(journey.dataset, "test")
+    answer = ask_server(journey, part, work / "answer.png", device, say)
+    say("")
+    say(f"AP50 {number(journey, 'AP50')}, AP {number(journey, 'AP')} on {len(part.dataset.images)} held-out pictures")
+    say(f"The served answer, drawn: {answer}")
+    say("")
+    say("Go on with:")
+    say(f"  sightline predict {journey.bundle} {journey.dataset / 'images'} -o found.jsonl --draw found/")
+    say(f"  sightline serve {journey.bundle}")
+    say("  sightline run output.manifest --images PICTURES -o work        # your own Ground Truth labels")
+    return journey
+
+
+def ask_server(journey: Journey, part: DatasetPart, to: Path, device: str, say: Say) -> Path:
+    """Serve the bundle on a free port, send the held-out picture with the most objects, and draw what comes back."""
+    if part.images_dir is None:
+        raise DatasetError(part.annotations, "has no pictures", "Import the data set with --images.")
+    began = time.perf_counter()
+    fullest = max(part.dataset.images, key=lambda image: len(image.instances))
+    picture = read_image(part.images_dir / fullest.file_name)
+    with running(load_model(journey.bundle, device=device)) as address:
+        remote = connect(address)
+        (found,) = remote.predict([picture])
+        say(f"served {journey.bundle.name} at {address}: {fullest.file_name} has {describe(found, remote.class_names)}")
+    say(f"asked over HTTP and stopped the server  {time.perf_counter() - began:.1f} s")
+    with atomic_write(to) as file:
+        Pillow.fromarray(draw(picture, found, remote.class_names, threshold=SHOWN)).save(file, format="PNG")
+    return to
+
+
+SHOWN = 0.5
+"""Least score of the boxes that the demo draws and counts."""
+
+
+def describe(found: Detections, class_names: Sequence[str]) -> str:
+    """ "2 balloons, 1 kite": what is surely there."""
+    counts = Counter(class_names[label] for label in found.above(SHOWN).labels.tolist())
+    return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in sorted(counts.items())) or "nothing"
+
+
+def number(journey: Journey, name: str) -> str:
+    value = journey.scores["bbox"][name]
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def indented(text: str) -> str:
+    return "\n".join(f"      {line}" for line in text.splitlines())
+
+
+def count_lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines())
+
+
+def digest(value: object) -> str:
+    """A fingerprint of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_of(sources: Sequence[str | Path], images: Path | None) -> list[object]:
+    """Facts that change when the label files or the pictures do: contents of the former, sizes and times of the latter."""
+    found: list[object] = [
+        [str(source), hashlib.sha256(Path(source).read_bytes()).hexdigest() if Path(source).is_file() else None]
+        for source in sources
+    ]
+    if images is not None and images.is_dir():
+        listing = sorted(
+            (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in images.rglob("*") if path.is_file()
+        )
+        found.append(digest(listing))
+    return found

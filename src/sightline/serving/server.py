@@ -1,0 +1,219 @@
+"""`sightline serve`: the app behind uvicorn. It answers `/ping` from the first second while the model loads in a thread.
+
+`serve` runs until SIGTERM or Ctrl-C, then answers what it has accepted. `running` is the same server in a background thread.
+This is the only file of the room that knows the bundle room, and only to load what it is given.
+"""
+
+import errno
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from sightline.errors import BundleError, RunError, SightlineError
+from sightline.optional import require
+from sightline.records import Model
+from sightline.serving.settings import Settings
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+
+LOG = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+BACKLOG = 2048
+KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers: they must be the ones to close an idle connection
+WARM_SIDE_PX = 64
+POLL_S = 0.01
+
+
+class Load(Protocol):
+    """How a model is loaded; `sightline.bundle.load.load_model` is the one in use."""
+
+    def __call__(
+        self, reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
+    ) -> Model: ...
+
+
+def load_bundle(
+    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
+) -> Model:
+    """The bundle room's `load_model`, imported here so that the server answers before torch is."""
+    from sightline.bundle.load import load_model
+
+    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names)
+
+
+def serve(
+    model: str | Path,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8080,
+    device: str = "auto",
+    threshold: float | None = None,
+    class_names: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    load: Load = load_bundle,
+) -> None:
+    """Serve `model` until SIGTERM or SIGINT; returns when everything accepted is answered.
+
+    host:      127.0.0.1 is this machine only; 0.0.0.0 is everyone, as containers need it
+    port:      0 picks a free one, and the log says which
+    threshold: least score of any answer; None: as the model was configured
+
+    Raises:
+        RunError: the port is taken or not allowed; the model is not loaded then.
+        SightlineError: the model cannot be loaded, or cannot predict.
+    """
+    app_settings = settings or Settings()
+    listener = listen(host, port)
+    address = address_of(listener)
+    LOG.info("Listening on %s while %s loads", address, model)
+    future: Future[Model] = Future()
+    server = build_server(create(future, app_settings), app_settings)
+
+    def load_and_warm() -> None:
+        try:
+            loaded = load(model, device=device, score_threshold=threshold, class_names=class_names)
+            warm(loaded)
+            future.set_result(loaded)
+            LOG.info("Ready. Try: %s   or open %s", curl(address), address)
+        except BaseException as error:
+            future.set_exception(error)
+            server.should_exit = True
+
+    with ends_well(server):
+        # a daemon: SIGTERM while it loads must not wait for it
+        threading.Thread(target=load_and_warm, name="load", daemon=True).start()
+        server.run(sockets=[listener])
+    if future.done() and (error := future.exception()):
+        raise as_sightline_error(error, model) from error
+
+
+@contextmanager
+def running(model: Model | Future[Model], *, port: int = 0, settings: Settings | None = None) -> Iterator[str]:
+    """The address of a server for `model` on this machine, in a background thread while the block runs.
+
+    >>> with running(model) as url:
+    ...     predict = connect(url).predict
+    """
+    app_settings = settings or Settings()
+    listener = listen(LOOPBACK, port)
+    server = build_server(create(model, app_settings), app_settings)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="serve", daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RunError(address_of(listener), "the server did not start", "The log tells why.")
+            time.sleep(POLL_S)
+        yield address_of(listener)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def create(model: Model | Future[Model], settings: Settings) -> "Starlette":
+    require("starlette", "serve", "sightline serve")
+    from sightline.serving.app import create_app
+
+    return create_app(model, settings)
+
+
+def build_server(app: "Starlette", settings: Settings) -> "uvicorn.Server":
+    """uvicorn with one parser everywhere (h11), and without its own logging: the app logs its requests itself."""
+    module = require("uvicorn", "serve", "sightline serve")
+    server: uvicorn.Server = module.Server(
+        module.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=round(settings.drain_s),
+        )
+    )
+    return server
+
+
+@contextmanager
+def ends_well(server: "uvicorn.Server") -> Iterator[None]:
+    """SIGTERM and SIGINT end the server, not the process: the caller goes on and exits with 0.
+
+    uvicorn raises a signal that it has caught once more when it is done; with Python's own handlers that would kill the
+    process. These handlers also cover the moments before uvicorn installs its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python allows signal handlers in the main thread only
+        return
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. From here on clients can connect; they are answered as soon as the app runs.
+
+    Raises:
+        RunError: the port is taken, not allowed, or the host is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        where = f"{host}:{port}"
+        match error.errno:
+            case errno.EADDRINUSE:
+                raise RunError(where, "is already in use", "Choose another port, or 0 for any free one.") from error
+            case errno.EACCES:
+                raise RunError(where, "is not allowed for this user", "Choose a port from 1024 on.") from error
+        raise RunError(where, f"cannot be listened on ({error})", "Give an address of this machine, or 0.0.0.0.") from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """`http://127.0.0.1:8080`, an address that works on this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def curl(address: str) -> str:
+    return f"curl -X POST -H 'Content-Type: image/jpeg' --data-binary @picture.jpg {address}/invocations"
+
+
+def warm(model: Model) -> None:
+    """Predict once, so that the first client does not pay for lazy start-up and a model that cannot predict never gets one."""
+    try:
+        model.predict([np.full((WARM_SIDE_PX, WARM_SIDE_PX, 3), 127, np.uint8)])
+    except Exception as error:
+        raise BundleError(
+            model.origin, f"was loaded but cannot predict ({error!r})", "Check its configuration and weights."
+        ) from error
+
+
+def as_sightline_error(error: BaseException, model: str | Path) -> SightlineError:
+    """What ended the loading, as one clear message; anything unforeseen keeps its own text and cause."""
+    if isinstance(error, SightlineError):
+        return error
+    return BundleError(model, f"could not be loaded ({error!r})", "Check that it is a complete model for this machine.")
