@@ -1,0 +1,148 @@
+"""The page in a real browser, against the real server. Needs Debian's chromium and playwright; skipped where they are not."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.records import Model
+from sightline.serving.page import page as page_html
+from sightline.serving.server import running
+from sightline.serving.settings import Settings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    """The page, open; the test fails if it wrote an error to the console or asked another host."""
+    tab = browser.new_page(viewport={"width": 1200, "height": 800})
+    tab.set_default_timeout(10_000)
+    wrong: list[str] = []
+    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("request", lambda request: None if request.url.startswith((url, "blob:", "data:")) else wrong.append(request.url))
+    tab.goto(url)
+    yield tab
+    tab.close()
+    assert [text for text in wrong if "400 (Bad Request)" not in text] == []
+
+
+@pytest.fixture
+def photo(tmp_path: Path, make_picture, as_bytes) -> Path:
+    path = tmp_path / "it's a photo.png"
+    path.write_bytes(as_bytes(make_picture(200, 300, 400)))
+    return path
+
+
+def choose(page: Any, path: Path) -> None:
+    page.set_input_files("#file", path)
+    page.wait_for_selector("#summary:has-text('answered')")
+
+
+def test_the_model_is_introduced(page: Any) -> None:
+    page.wait_for_selector("#state:has-text('fake, 2 classes')")
+    page.click("text=The model")
+    assert "bee, wasp" in page.inner_text("#facts")
+    assert '{"steps":20}' in page.inner_text("#facts")
+
+
+def test_boxes_lie_where_the_answer_says(page: Any, photo: Path) -> None:
+    choose(page, photo)
+    assert page.inner_text(".box span") == "wasp 0.90"
+    stage, box = page.locator("#stage").bounding_box(), page.locator(".box").first.bounding_box()
+    scale = stage["width"] / 400
+    assert box["width"] == pytest.approx((400 / 3 - 0.1) * scale, abs=1)
+    assert box["height"] == pytest.approx((300 / 3 - 0.2) * scale, abs=1)
+    assert stage["height"] == pytest.approx(300 * scale, abs=1)
+
+
+def test_the_threshold_acts_at_once_and_by_keyboard(page: Any, photo: Path) -> None:
+    choose(page, photo)
+    assert page.locator(".box").count() == 1
+    page.focus("#threshold")
+    page.keyboard.press("Home")
+    assert page.locator(".box").count() == 2
+    assert page.inner_text("#shown-threshold") == "0.00"
+    page.keyboard.press("End")
+    assert page.locator(".box").count() == 0
+    assert "0 of 2 detections" in page.inner_text("#summary")
+
+
+def test_json_and_curl_to_copy(page: Any, photo: Path, url: str) -> None:
+    choose(page, photo)
+    assert page.inner_text("#curl") == (
+        f"curl -X POST -H 'Content-Type: image/png' --data-binary @'it'\\''s a photo.png' '{url}/invocations?threshold=0.5'"
+    )
+    page.click("summary:has-text('JSON')")
+    assert json.loads(page.inner_text("#json"))["class_names"] == ["wasp", "bee"]
+    page.click("#answer button")
+    page.wait_for_selector("#answer button:text-matches('Copied|Press')")
+
+
+def test_a_refusal_is_shown_and_the_next_picture_works(page: Any, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"hello")
+    page.set_input_files("#file", tmp_path / "broken.jpg")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "is no picture" in page.inner_text("#problem")
+    choose(page, photo)
+    assert page.is_hidden("#problem")
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_drop_and_paste(way: str, page: Any, photo: Path) -> None:
+    page.evaluate(
+        """([way, bytes]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"}));
+            document.dispatchEvent(way === "drop"
+                ? new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true})
+                : new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
+        }""",
+        [way, list(photo.read_bytes())],
+    )
+    page.wait_for_selector(".box")
+    assert "dropped.png" in page.inner_text("#curl")
+
+
+def test_the_picture_can_be_chosen_by_keyboard(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+
+
+def test_names_are_never_markup(browser: Any, model: Model, photo: Path) -> None:
+    hostile = Model(model.predict, ("<img src=x onerror=alert(1)>", "</script><b>"), "<i>", {"<u>": "<u>"})
+    with running(hostile, settings=Settings()) as url:
+        tab = browser.new_page()
+        tab.goto(url)
+        choose(tab, photo)
+        assert tab.inner_text(".box span") == "</script><b> 0.90"
+        assert tab.locator("#facts u, #state i, .box b").count() == 0
+        tab.close()
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_it_fits_a_phone(width: int, page: Any, photo: Path) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    choose(page, photo)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_file_asks_nobody_else() -> None:
+    assert not re.search(r"""(src|href)=["']?(https?:)?//|@import|url\(""", page_html())
