@@ -58,10 +58,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder, "output.manifest")
         boxes = write_manifest(manifest, arguments.lines, arguments.classes)
-        command = [sys.executable, "-m", "sightline.cli.main", "dataset", "import", str(manifest)]
+        command = [sys.executable, "-c", "from sightline.cli.main import main; main()", "dataset", "import", str(manifest)]
         start = time.perf_counter()
-        subprocess.run([*command, "--labels-only", "-o", str(Path(folder, "dataset"))], check=True, stdout=sys.stderr)
+        done = subprocess.run(
+            [*command, "--labels-only", "--json", "-o", str(Path(folder, "dataset"))], check=True, stdout=subprocess.PIPE
+        )
         seconds = time.perf_counter() - start
+        report = json.loads(done.stdout)["dataset"]
+        if (report["images"], report["boxes"]) != (arguments.lines, boxes):
+            sys.exit(f"the import lost something: {report}")
         mib = manifest.stat().st_size / 2**20
     print(
         json.dumps(
@@ -72,7 +77,9 @@ def main() -> None:
                 "seconds": round(seconds, 2),
                 "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "date": time.strftime("%Y-%m-%d"),
                 "python": platform.python_version(),
+                "numpy": version("numpy"),
                 "sightline": version("sightline"),
             },
             indent=2,

@@ -82,7 +82,9 @@ def split_folder(
     *,
     fractions: Annotated[
         list[str] | None,
-        typer.Option("--fractions", metavar="PART=SHARE ...", help="Shares that sum to 1.  [train=0.6 val=0.2 test=0.2]"),
+        typer.Option(
+            "--fractions", metavar="PART=SHARE ...", help="Shares that sum to 1; default: train=0.6 val=0.2 test=0.2."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives another split.")] = 0,
     group_by: Annotated[

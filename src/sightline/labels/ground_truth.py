@@ -193,9 +193,9 @@ def class_name(class_id: object, class_map: Mapping[str, object], place: str) ->
     key = str(int(class_id)) if isinstance(class_id, float) and class_id.is_integer() else str(class_id)
     name = class_map.get(key)
     if not isinstance(name, str) or not name.strip():
-        known = ", ".join(f"{key}: {name}" for key, name in class_map.items()) or "nothing"
+        known = ", ".join(f"{key}: {name}" for key, name in list(class_map.items())[:10]) or "empty"
         raise LabelError(
-            place, f"has class_id {class_id!r}, which is not in the line's class-map ({shorten(known)})", "Add it to class-map."
+            place, f"has class_id {class_id!r}, which is not in the line's class-map ({known})", "Add it to class-map."
         )
     return name
 

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import pytest
+from builders import a_coco, a_dataset, a_line, a_manifest, a_record
+
+from sightline import coco, labels
+from sightline.errors import LabelError, SightlineError
+
+
+def a_file(path: Path, content: object) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(json.dumps(a_line()), "ground-truth", id="manifest"),
+        pytest.param("garbage\n" + json.dumps(a_line()), "ground-truth", id="manifest with a broken first line"),
+        pytest.param('{"source": "text"}', "ground-truth", id="manifest of texts"),
+        pytest.param('{"tracking-annotations": []}', "ground-truth", id="a video job's labels"),
+        pytest.param(json.dumps(a_coco()), "coco", id="coco"),
+        pytest.param(json.dumps(coco.to_json(a_dataset([a_record(source="s3://b/1.jpg")]))), "coco", id="our own"),
+    ],
+)
+def test_the_format_is_recognised_by_content(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "labels"
+    path.write_text(text)
+    assert labels.recognise(path) == expected
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "is empty"), ("<xml/>", "in no known label format .begins with b'<xml/>'")])
+def test_an_unknown_format_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "labels"
+    path.write_text(text)
+    with pytest.raises(LabelError, match=f"{message}.*ground-truth, coco; or say which with --format"):
+        labels.read(path)
+
+
+def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
+    manifest, instances = a_manifest(tmp_path / "a.manifest", [a_line()]), a_file(tmp_path / "b.json", a_coco())
+    for sources, options, message in (
+        ([], {}, "no file is given"),
+        ([manifest, manifest], {}, "a.manifest: is given twice"),
+        ([manifest, instances], {}, "of several formats: .*a.manifest is ground-truth, .*b.json is coco"),
+        (manifest, {"format": "ground-trooth"}, "unknown format 'ground-trooth'. Did you mean 'ground-truth'?"),
+        (instances, {"label_attribute": "x"}, "is COCO, which has no label attributes"),
+        (tmp_path / "missing", {}, "does not exist"),
+        ("s3://bucket/output.manifest", {}, "from S3 is not supported yet.*aws s3 cp"),
+        (tmp_path, {}, "is a folder. Name the label file in it"),
+    ):
+        with pytest.raises(SightlineError, match=message):
+            labels.read(sources, **options)  # type: ignore[arg-type]
+
+
+def test_a_jobs_output_folder_stands_for_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "output").mkdir(parents=True)
+    a_manifest(tmp_path / "manifests" / "output" / "output.manifest", [a_line()])
+    assert labels.read(tmp_path).report.images == 1
+
+
+def test_one_coco_file_keeps_its_ids(tmp_path: Path) -> None:
+    imported = labels.read(a_file(tmp_path / "a.json", a_coco()))
+    assert [image.id for image in imported.dataset.images] == [7, 9]
+    assert [category.id for category in imported.dataset.categories] == [3, 90]
+    assert str(imported.report) == "coco: 2 images (1 without objects), 1 boxes"
+
+
+def test_coco_files_are_joined_by_class_name_and_renumbered_when_ids_clash(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "c.jpg", "width": 100, "height": 80}]
+    other = a_coco(images=images, categories=[{"id": 3, "name": "owl"}, {"id": 4, "name": "cat"}])
+    dataset = labels.read([a_file(tmp_path / "a.json", a_coco()), a_file(tmp_path / "b.json", other)]).dataset
+    assert [(category.id, category.name) for category in dataset.categories] == [(1, "cat"), (2, "dog"), (3, "owl")]
+    assert [image.id for image in dataset.images] == [1, 2, 3]
+    assert dataset.class_names[dataset.images[2].instances[0].label] == "owl"
+
+
+def test_a_picture_in_two_coco_files_is_a_problem(tmp_path: Path) -> None:
+    paths = [a_file(tmp_path / name, a_coco()) for name in ("a.json", "b.json")]
+    with pytest.raises(LabelError, match=r"b.json: labels a.jpg again, after .*a.json"):
+        labels.read(paths)
+    assert labels.read(paths, on_problem="skip").report.images == 2
+
+
+def test_unsafe_coco_names_get_safe_ones_and_stay_as_source(tmp_path: Path) -> None:
+    names = ["../up/a.jpg", "plain/b.jpg", "s3://bucket/c.jpg"]
+    images = [{"id": number, "file_name": name, "width": 100, "height": 80} for number, name in enumerate(names, 7)]
+    dataset = labels.read(a_file(tmp_path / "a.json", a_coco(images=images))).dataset
+    assert [image.file_name for image in dataset.images] == ["__/up/a.jpg", "plain/b.jpg", "bucket/c.jpg"]
+    assert [image.source for image in dataset.images] == ["../up/a.jpg", "", "s3://bucket/c.jpg"]
+
+
+def test_nothing_left_is_an_error_even_when_problems_are_skipped(tmp_path: Path) -> None:
+    path = a_file(tmp_path / "a.json", a_coco(images=[]))
+    with pytest.raises(LabelError, match="belongs to image 7, which is not in the file"):
+        labels.read(path, on_problem="skip")
+    with pytest.raises(LabelError, match="holds no labelled picture"):
+        labels.read(a_file(path, a_coco(images=[], annotations=[])))
