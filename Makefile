@@ -1,0 +1,63 @@
+# Two commands to start: `make demo` and `make test`. Each makes its own virtual environment and installs what it needs;
+# the machine only has to have Python 3.11 to 3.13 (with venv) and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+SHARED ?= ../shared
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint accept benchmark clean
+
+help:
+	@echo "make demo       labels to a served detector, on a small set that it draws itself (about 5 minutes on two cores)"
+	@echo "make test       style, types, import rules and all tests"
+	@echo "make accept     black-box checks of the installed command against reference data in $(SHARED)"
+	@echo "make benchmark  speed, side by side with its peers"
+	@echo "make clean      remove the virtual environment and caches"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "Sightline needs Python 3.11 to 3.13. Try: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.serve: $(BIN)/python pyproject.toml
+	@echo "Installing Sightline, PyTorch and torchvision into $(VENV) (a few minutes the first time) ..."
+	$(BIN)/python -m pip install --quiet --editable '.[serve]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/.serve
+	$(BIN)/sightline demo -o demo
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+# The browser test wants Debian's chromium; it is installed where that can be done, and the test is skipped where it cannot.
+test: lint
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& { apt-get install -qq -y chromium >/dev/null 2>&1 \
+			|| { apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null 2>&1; }; } || true
+	$(BIN)/python -m pytest
+
+accept: $(VENV)/.test
+	$(BIN)/python $(SHARED)/accept/parity.py --sightline $(BIN)/sightline \
+		faster_rcnn_fpn faster_rcnn_r101_fpn faster_rcnn_x_fpn
+	$(BIN)/python $(SHARED)/accept/labels.py --sightline $(BIN)/sightline \
+		$(wildcard $(SHARED)/data/manifests/*.manifest) $(SHARED)/data/bees/output.manifest $(SHARED)/data/cats/output.manifest
+	$(BIN)/python $(SHARED)/accept/scores.py --sightline $(BIN)/sightline
+	$(BIN)/python $(SHARED)/accept/server.py --sightline $(BIN)/sightline
+
+benchmark: $(VENV)/.test
+	$(BIN)/python benchmarks/import_manifest.py
+	$(BIN)/python benchmarks/coco_scores.py
+	$(BIN)/python benchmarks/predict_cpu.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
