@@ -93,6 +93,7 @@ def test_what_is_not_coco_is_refused(content: object, message: str) -> None:
         pytest.param({"bbox": [1, 2, 3]}, r"annotations\[0\]: has bbox \[1, 2, 3\]. Give 4 finite numbers", id="three numbers"),
         pytest.param({"bbox": [1, 2, 3, float("nan")]}, "has bbox .*nan.*finite", id="nan"),
         pytest.param({"bbox": ["1", 2, 3, 4]}, "has bbox", id="text"),
+        pytest.param({"bbox": [1, 2, 3, 10**400]}, "has bbox", id="beyond any float"),
         pytest.param({"bbox": None}, "has bbox None", id="no bbox"),
         pytest.param({"bbox": [1, 2, 0, 4]}, "has an empty box", id="zero width"),
         pytest.param({"bbox": [1, 2, 3, -4]}, "has an empty box", id="negative height"),
@@ -139,6 +140,7 @@ def test_a_broken_annotation_is_named(changes: dict[str, object], message: str) 
         pytest.param({"categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]}, "has the id 3", id="category"),
         pytest.param({"images": [{"id": 7, "file_name": "a", "width": 100}]}, "has no 'height'", id="no height"),
         pytest.param({"images": [{"id": 7, "file_name": "a", "width": 0, "height": 5}]}, "has the size 0 x 5 px", id="size"),
+        pytest.param({"categories": [{"id": 3, "name": "\ud800"}]}, "which is no Unicode text", id="half a character"),
         pytest.param({"images": [7]}, "is a JSON int, not an object", id="no object"),
     ],
 )

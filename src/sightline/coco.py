@@ -9,7 +9,7 @@ import math
 from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeGuard, cast
 
 from sightline import storage
 from sightline.errors import LabelError, Problem
@@ -18,6 +18,7 @@ from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, In
 
 OWN_KEY = "sightline"
 LISTS = ("images", "annotations", "categories")
+MAX_INTEGER = 2**53  # from here on a float skips integers
 MIN_POLYGON_NUMBERS = 6  # three corners; Detectron2 drops polygons with fewer
 
 
@@ -46,7 +47,7 @@ def examine(path: Path) -> tuple[Dataset, list[Problem]]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError and UnicodeDecodeError too
         raise LabelError(path, f"is not JSON ({error})", "Give a complete COCO instances file.") from error
     return from_json(content, str(path))
 
@@ -126,8 +127,8 @@ def read_image(fields: Mapping[str, object], place: str) -> ImageRecord:
         id=whole(fields, "id", place),
         file_name=text(fields, "file_name", place),
         size=size,
-        source=str(facts.get("source", "")),
-        group=str(facts.get("group", "")),
+        source=text(facts, "source", place) if "source" in facts else "",
+        group=text(facts, "group", place) if "group" in facts else "",
     )
 
 
@@ -223,7 +224,7 @@ def read_rle(value: Mapping[str, object], size: ImageSize, place: str) -> Rle:
         shown = f"{width:g} x {height:g} px"
         raise LabelError(place, f"has a mask of {shown} in a picture of {size}", "Correct segmentation.size: [height, width].")
     counts = value.get("counts")
-    if isinstance(counts, str):
+    if isinstance(counts, str) and counts.isascii():
         return Rle(size, counts)
     runs = tuple(int(run) for run in numbers(counts, None, "segmentation.counts", place))
     if min(runs, default=0) < 0 or sum(runs) != size.height * size.width:
@@ -243,8 +244,8 @@ def whole(fields: Mapping[str, object], key: str, place: str) -> int:
     value = fields.get(key)
     if isinstance(value, float) and value.is_integer():
         return int(value)  # some tools write 640.0
-    if not isinstance(value, int) or isinstance(value, bool):
-        what = f"has no {key!r}" if key not in fields else f"has {key} {value!r}"
+    if not isinstance(value, int) or not is_number(value):
+        what = f"has no {key!r}" if key not in fields else f"has {key} {shorten(value)}"
         raise LabelError(place, what, f"Give {key} as a whole number.")
     return value
 
@@ -254,18 +255,29 @@ def text(fields: Mapping[str, object], key: str, place: str) -> str:
     if not isinstance(value, str) or not value:
         what = f"has no {key!r}" if key not in fields else f"has {key} {value!r}"
         raise LabelError(place, what, f"Give {key} as text.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # half a surrogate pair is legal JSON, and no text that could be written again
+        raise LabelError(place, f"has {key} {value!r}, which is no Unicode text", f"Correct {key}.") from error
     return value
 
 
 def numbers(value: object, count: int | None, key: str, place: str) -> tuple[float, ...]:
     """`count` finite numbers (any number of them when None)."""
     if isinstance(value, list) and (count is None or len(value) == count):
-        found = [number for number in value if isinstance(number, int | float) and not isinstance(number, bool)]
-        if len(found) == len(value) and all(map(math.isfinite, found)):
-            return tuple(map(float, found))
+        found = [float(number) for number in value if is_number(number)]
+        if len(found) == len(value):
+            return tuple(found)
     expected = "finite numbers" if count is None else "a finite number" if count == 1 else f"{count} finite numbers"
     shown = value[0] if count == 1 and isinstance(value, list) else value
     raise LabelError(place, f"has {key} {shorten(shown)}", f"Give {expected}.")
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is a finite number that a float can hold; JSON may bring NaN, Infinity and integers of any length."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < MAX_INTEGER
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -150,6 +150,7 @@ def test_equal_base_names_keep_their_folders(tmp_path: Path) -> None:
         pytest.param(
             a_line(s3("2.jpg"), [{"class_id": 0, "left": 1}]), "has top None, width None, height None", id="half a box"
         ),
+        pytest.param(a_line(s3("2.jpg"), [a_box(left=10**400)]), "has left 1000", id="beyond any float"),
         pytest.param(a_line(s3("2.jpg"), ["x"]), "box 1: is a JSON str", id="no box"),
         pytest.param(
             a_line(s3("2.jpg"), [a_box(4)]), "class_id 4, which is not in the line's class-map .0: cat", id="unknown class"

@@ -76,6 +76,10 @@ def label_file(source: str | Path) -> Path:
         return output
     if path.is_dir():
         raise LabelError(path, "is a folder", "Name the label file in it.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise LabelError(path, f"cannot be read ({error.strerror})", "Check its permissions.") from error
     return path
 
 

@@ -6,15 +6,13 @@ and a class-map holds only the classes of that line: classes are joined by name 
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeGuard
 
 from sightline import storage
-from sightline.coco import shorten, xywh
+from sightline.coco import is_number, shorten, xywh
 from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
 from sightline.labels.names import file_names
@@ -142,10 +140,6 @@ def read_size(value: object, where: str) -> ImageSize:
     if not (is_number(height) and is_number(width) and height >= 1 and width >= 1 and height % 1 == width % 1 == 0):
         raise LabelError(where, f"has image_size {shorten(value)}", fix)
     return ImageSize(int(height), int(width))
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_boxes(entries: object, class_map: object, size: ImageSize, where: str, sheet: Sheet) -> tuple[Instance, ...]:
