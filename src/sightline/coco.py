@@ -244,7 +244,7 @@ def whole(fields: Mapping[str, object], key: str, place: str) -> int:
     value = fields.get(key)
     if isinstance(value, float) and value.is_integer():
         return int(value)  # some tools write 640.0
-    if not isinstance(value, int) or not is_number(value):
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= MAX_INTEGER:
         what = f"has no {key!r}" if key not in fields else f"has {key} {shorten(value)}"
         raise LabelError(place, what, f"Give {key} as a whole number.")
     return value
