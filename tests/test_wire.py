@@ -3,7 +3,9 @@
 import io
 import json
 import pickle
+import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,3 +211,23 @@ def test_too_many_pixels_are_413() -> None:
     with pytest.raises(RequestError, match="5 x 4 px, more than 10 pixels") as caught:
         wire.decode_picture(picture(), "image/png", Limits(max_pixels=10))
     assert caught.value.status == 413
+
+
+def test_the_documented_answers_are_answers() -> None:
+    """docs/wire.md shows what the code does: its examples decode, and its errors have the three parts."""
+    text = (Path(__file__).parents[1] / "docs" / "wire.md").read_text("utf-8")
+    answer, lines = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    documented = [json.loads(answer), *map(json.loads, lines.splitlines())]
+    for example in documented[:2]:
+        decoded, names = wire.from_json(example, "docs")
+        assert {key: example[key] for key in wire.to_json(decoded, NAMES)} == wire.to_json(decoded, NAMES)
+        assert names == [NAMES[label] for label in decoded.labels]
+    assert set(documented[2]) == {"image", "error"}
+    assert set(documented[2]["error"]) == {"where", "what", "fix"}
+    for word in (
+        *wire.REQUEST_TYPES,
+        *wire.ANSWER_TYPES,
+        f"{wire.REQUEST_LIMITS.max_bytes:,}",
+        f"{wire.REQUEST_LIMITS.max_pixels:,}",
+    ):
+        assert word in text

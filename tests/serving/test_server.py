@@ -103,7 +103,7 @@ def test_sigterm_answers_what_was_accepted_and_exits_with_0(tmp_path: Path, call
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_it_loads_ends_it_at_once(number: int, tmp_path: Path, call: Call) -> None:
+def test_a_signal_while_it_loads_ends_it_well(number: int, tmp_path: Path, call: Call) -> None:
     with started("slow", tmp_path) as process:
         address = address_in(line_with(process.stderr, "Listening on"))
         line_with(process.stdout, "loading")
@@ -111,6 +111,9 @@ def test_a_signal_while_it_loads_ends_it_at_once(number: int, tmp_path: Path, ca
         assert (status, headers["retry-after"]) == (503, "1")
         assert json.loads(body)["error"]["what"] == "is still loading"
         process.send_signal(number)
+        line_with(process.stderr, "Shutting down")
+        process.stdin.write("x")
+        process.stdin.flush()
         assert process.wait(20) == 0
 
 

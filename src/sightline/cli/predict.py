@@ -29,11 +29,12 @@ def predict(
 ) -> None:
     """Find objects in pictures; one JSON line each, errors are lines too."""
     from sightline.cli.console import log_to_stderr, note
+    from sightline.cli.models import open_model
     from sightline.serving.files import collect, detect_files, write_lines
 
     log_to_stderr()
     paths = collect(pictures)
-    detector = load(model, device, threshold, class_names)
+    detector = open_model(model, device=device, threshold=threshold, class_names=class_names)
     tally = Tally()
     results = tally.watch(detect_files(detector.predict, paths, batch_size=batch_size, threshold=threshold or 0.0))
     if draw is not None:
@@ -47,18 +48,6 @@ def predict(
     note(str(tally))
     if tally.errors:
         raise typer.Exit(1)
-
-
-def load(model: str, device: str, threshold: float | None, class_names: str | None) -> "Model":
-    """MODEL, here or behind an address."""
-    if model.startswith(("http://", "https://")):
-        from sightline.serving.remote import connect
-
-        return connect(model)
-    from sightline.bundle.load import load_model
-
-    names = class_names.split(",") if class_names else None
-    return load_model(model, device=device, score_threshold=threshold, class_names=names)
 
 
 class Tally:

@@ -39,6 +39,6 @@ def serve(
         port=port,
         device=device,
         threshold=threshold,
-        class_names=class_names.split(",") if class_names else None,
+        class_names=[name.strip() for name in class_names.split(",")] if class_names else None,
         settings=Settings(max_batch=max_batch, max_waiting=max_waiting),
     )

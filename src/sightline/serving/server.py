@@ -87,15 +87,18 @@ def serve(
             loaded = load(model, device=device, score_threshold=threshold, class_names=class_names)
             warm(loaded)
             future.set_result(loaded)
-            LOG.info("Ready. Try: %s   or open %s", curl(address), address)
+            if not server.should_exit:
+                LOG.info("Ready. Try: %s   or open %s", curl(address), address)
         except BaseException as error:
             future.set_exception(error)
             server.should_exit = True
 
+    loader = threading.Thread(target=load_and_warm, name="load", daemon=True)
     with ends_well(server):
-        # a daemon: SIGTERM while it loads must not wait for it
-        threading.Thread(target=load_and_warm, name="load", daemon=True).start()
+        loader.start()
         server.run(sockets=[listener])
+    # stopped while loading: Python aborts if it ends while a thread is inside torch, so let it finish first
+    loader.join(app_settings.drain_s)
     if future.done() and (error := future.exception()):
         raise as_sightline_error(error, model) from error
 

@@ -1,0 +1,116 @@
+"""`sightline predict` and `sightline serve` as a user runs them; the model is behind an address, so no torch is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.images import read_image
+from sightline.records import Model
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def sightline() -> Run:
+    """sightline("predict", ...) -> the finished process."""
+    program = "import sys; from sightline.cli.main import main; sys.exit(main())"
+
+    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path, make_picture, as_bytes) -> Path:
+    """A folder: a.png, deep/a.png, deep/b.webp."""
+    for name, kind in (("a.png", "PNG"), ("deep/a.png", "PNG"), ("deep/b.webp", "WEBP")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(as_bytes(make_picture(200, 60, 80), kind))
+    return tmp_path / "photos"
+
+
+def test_lines_on_stdout_and_a_summary_on_stderr(sightline: Run, url: str, photos: Path) -> None:
+    done = sightline("predict", url, photos, "--threshold", 0.5)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["image"] for line in lines] == [str(photos / name) for name in ("a.png", "deep/a.png", "deep/b.webp")]
+    assert [line["class_names"] for line in lines] == [["wasp"]] * 3
+    assert "3 pictures, 3 detections, 0 errors" in done.stderr
+
+
+def test_a_broken_picture_is_a_line_and_exit_1(sightline: Run, url: str, photos: Path, tmp_path: Path) -> None:
+    (photos / "b.jpg").write_text("hello")
+    output = tmp_path / "out.jsonl"
+    done = sightline("predict", url, photos, "-o", output)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert ["error" in json.loads(line) for line in output.read_text().splitlines()] == [False, True, False, False]
+    assert "4 pictures, 6 detections, 1 errors" in done.stderr
+
+
+def test_drawn_pictures_keep_their_relative_names(sightline: Run, url: str, photos: Path, tmp_path: Path) -> None:
+    done = sightline("predict", url, photos, "--draw", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    drawn = {path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.*")}
+    assert drawn == {"a.png", "deep/a.png", "deep/b.webp.png"}
+    assert (read_image(tmp_path / "drawn/a.png") != read_image(photos / "a.png")).any()
+
+
+def test_nothing_is_drawn_over_what_is_read(sightline: Run, url: str, photos: Path) -> None:
+    before = (photos / "a.png").read_bytes()
+    done = sightline("predict", url, photos, "--draw", photos)
+    assert done.returncode == 2
+    assert "would be drawn over. Give --draw another folder." in done.stderr
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_missing_pictures_are_told_at_once(sightline: Run, url: str, tmp_path: Path) -> None:
+    done = sightline("predict", url, tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.count("does not exist. Check the path.") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_nobody_at_the_address_is_exit_1(sightline: Run, photos: Path) -> None:
+    done = sightline("predict", "http://127.0.0.1:9", photos)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9: cannot be reached" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--threshold", "2"], ["--batch-size", "0"], ["--no-such-option"]])
+def test_asked_wrongly_is_exit_2(arguments: list[str], sightline: Run, url: str, photos: Path) -> None:
+    assert sightline("predict", url, photos, *arguments).returncode == 2
+
+
+def test_serve_says_what_is_wrong_with_its_model(sightline: Run, tmp_path: Path) -> None:
+    done = sightline("serve", tmp_path / "nothing", "--port", 0)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "nothing" in done.stderr
+
+
+def test_sagemakers_port_is_bound(model: Model, tmp_path: Path) -> None:
+    """SAGEMAKER_BIND_TO_PORT is the default of --port, read at the command line only."""
+    program = (
+        "import sys, types\n"
+        "import sightline.serving.server as server\n"
+        "server.serve = lambda model, **options: print(options['port'])\n"
+        "from sightline.cli.main import main\n"
+        "main()\n"
+    )
+    for arguments, port in (([], "9191"), (["--port", "7000"], "7000")):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "serve", "m", *arguments],
+            env={**os.environ, "SAGEMAKER_BIND_TO_PORT": "9191"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == port
