@@ -105,6 +105,7 @@ def load_batches(
         collate_fn=list,
         worker_init_fn=use_one_thread,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # its own: beginning to read must not advance the generator that a resume restores
     )
     yield from loader
 
