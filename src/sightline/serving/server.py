@@ -182,9 +182,15 @@ def listen(host: str, port: int) -> socket.socket:
         RunError: the port is taken, not allowed, or the host is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # naming the protocol makes asyncio switch Nagle's algorithm off; without it every answer is 40 ms late
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        return listener
     except OSError as error:
+        listener.close()
         where = f"{host}:{port}"
         match error.errno:
             case errno.EADDRINUSE:
