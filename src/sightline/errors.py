@@ -68,6 +68,10 @@ class SightlineError(Exception):
         error.args = ("\n".join(shown),)
         return error
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes (from the workers that read pictures) with all their problems."""
+        return type(self).collected, (self.problems,), self.__dict__
+
     @property
     def where(self) -> str:
         return self.problems[0].where

@@ -81,12 +81,22 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
         raise SightlineError(path, "already exists", "Choose another folder, or remove this one first.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(old)  # a rename, so that a kill never leaves half of the old folder at `path`
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        remove(old)
+
+
+def remove(path: Path) -> None:
+    """A file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -7,7 +7,9 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -69,7 +71,7 @@ def read_manifest(content: bytes, where: str) -> Mapping[str, object]:
     try:
         manifest = json.loads(content)
         version = int(manifest["format"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BundleError(f"{where}: {MANIFEST}", f"is no bundle description ({error!r})", "Pack the bundle again.") from error
     if version > FORMAT:
         raise BundleError(
@@ -110,7 +112,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
                 name = member_name(member, path)
                 file = archive.extractfile(member)
                 members[name] = b"" if file is None else file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise BundleError(path, f"is no archive or is damaged ({error})", "Pack or copy the bundle again.") from error
     return members
 
@@ -161,10 +163,20 @@ def run_facts(path: Path) -> dict[str, object]:
     """What a run folder tells: class names, how it was trained, what it scored. Empty for Detectron2's own folders."""
     facts: dict[str, object] = {}
     if (path / "run.json").is_file():
-        training = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        facts = {"class_names": training.pop("class_names"), "training": training}
+        training = read_facts(path / "run.json")
+        facts = {"class_names": training.pop("class_names", []), "training": training}
     if (path / "inference" / "scores.json").is_file():
-        facts["scores"] = json.loads((path / "inference" / "scores.json").read_text(encoding="utf-8"))
+        facts["scores"] = read_facts(path / "inference" / "scores.json")
+    return facts
+
+
+def read_facts(path: Path) -> dict[str, object]:
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BundleError(path, f"is no JSON ({error})", "Restore it, or remove it and give the class names.") from error
+    if not isinstance(facts, dict):
+        raise BundleError(path, f"holds a {type(facts).__name__}", "Restore it, or remove it and give the class names.")
     return facts
 
 

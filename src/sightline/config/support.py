@@ -17,6 +17,7 @@ IGNORED = {
     "DATALOADER.REPEAT_THRESHOLD": "belongs to RepeatFactorTrainingSampler",
     "DATASETS.*": "the data set is what --data names",
     "GLOBAL.HACK": "means nothing in Detectron2 either",
+    "INPUT.CROP.*": "acts only with INPUT.CROP.ENABLED, which is refused",
     "INPUT.MASK_FORMAT": "no masks are trained yet",
     "MODEL.ANCHOR_GENERATOR.ANGLES": "belongs to rotated boxes",
     "MODEL.PANOPTIC_FPN.*": "belongs to panoptic models",
@@ -51,6 +52,14 @@ def positive() -> tuple[Check, str]:
     return (lambda value: isinstance(value, int | float) and value > 0), "a number above 0"
 
 
+def count() -> tuple[Check, str]:
+    return (lambda value: isinstance(value, int) and value > 0), "a whole number above 0"
+
+
+def not_negative() -> tuple[Check, str]:
+    return (lambda value: value is None or (isinstance(value, int | float) and value >= 0)), "0 or a number above"
+
+
 def share() -> tuple[Check, str]:
     return (lambda value: isinstance(value, int | float) and 0 <= value <= 1), "a number from 0 to 1"
 
@@ -72,6 +81,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "MODEL.PROPOSAL_GENERATOR.NAME": only("RPN"),
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": only((False, False, False, False)),
     "MODEL.RESNETS.DEPTH": only(18, 34, 50, 101, 152),
+    "MODEL.RESNETS.RES5_DILATION": only(1),  # a pyramid needs every level twice as coarse as the last
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": only("smooth_l1"),
     "MODEL.ROI_BOX_HEAD.NAME": only("FastRCNNConvFCHead"),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": only("ROIAlignV2", "ROIAlign"),
@@ -79,22 +89,65 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": only(False),
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": only(False),
     "MODEL.ROI_HEADS.NAME": only("StandardROIHeads"),
-    "MODEL.ROI_HEADS.NUM_CLASSES": positive(),
+    "MODEL.ROI_HEADS.NUM_CLASSES": count(),
     "MODEL.RPN.BBOX_REG_LOSS_TYPE": only("smooth_l1"),
     "MODEL.RPN.HEAD_NAME": only("StandardRPNHead"),
     "SOLVER.AMP.ENABLED": only(False),
     "SOLVER.BASE_LR": positive(),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": only("value", "norm"),
-    "SOLVER.IMS_PER_BATCH": positive(),
+    "SOLVER.IMS_PER_BATCH": count(),
     "SOLVER.LR_SCHEDULER_NAME": only("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
-    "SOLVER.MAX_ITER": positive(),
+    "SOLVER.MAX_ITER": count(),
     "SOLVER.WARMUP_METHOD": only("linear", "constant"),
     "TEST.AUG.ENABLED": only(False),
     "TEST.PRECISE_BN.ENABLED": only(False),
-    "MODEL.RPN.NMS_THRESH": share(),
-    "MODEL.ROI_HEADS.NMS_THRESH_TEST": share(),
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": share(),
-} | {f"MODEL.{section}.NORM": only("", "BN", "FrozenBN", "GN", "SyncBN") for section in ("FPN", "RESNETS", "ROI_BOX_HEAD")}
+}
+LIMITS |= {
+    f"MODEL.{section}.NORM": only("", "BN", "FrozenBN", "GN", "SyncBN") for section in ("FPN", "RESNETS", "ROI_BOX_HEAD")
+}
+LIMITS |= {
+    f"MODEL.{key}": share()
+    for key in (
+        "RPN.NMS_THRESH",
+        "RPN.POSITIVE_FRACTION",
+        "ROI_HEADS.NMS_THRESH_TEST",
+        "ROI_HEADS.POSITIVE_FRACTION",
+        "ROI_HEADS.SCORE_THRESH_TEST",
+    )
+}
+LIMITS |= {f"INPUT.MAX_SIZE_{phase}": count() for phase in ("TRAIN", "TEST")}
+LIMITS |= {
+    f"MODEL.{key}": count()
+    for key in (
+        "FPN.OUT_CHANNELS",
+        "RESNETS.NUM_GROUPS",
+        "RESNETS.RES2_OUT_CHANNELS",
+        "RESNETS.STEM_OUT_CHANNELS",
+        "RESNETS.WIDTH_PER_GROUP",
+        "ROI_BOX_HEAD.CONV_DIM",
+        "ROI_BOX_HEAD.FC_DIM",
+        "ROI_BOX_HEAD.POOLER_RESOLUTION",
+        "ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+        "RPN.BATCH_SIZE_PER_IMAGE",
+        "RPN.POST_NMS_TOPK_TEST",
+        "RPN.POST_NMS_TOPK_TRAIN",
+        "RPN.PRE_NMS_TOPK_TEST",
+        "RPN.PRE_NMS_TOPK_TRAIN",
+    )
+}
+LIMITS |= {
+    key: not_negative()
+    for key in (
+        "INPUT.MIN_SIZE_TEST",
+        "MODEL.ROI_BOX_HEAD.NUM_CONV",
+        "MODEL.ROI_BOX_HEAD.NUM_FC",
+        "SOLVER.MOMENTUM",
+        "SOLVER.WARMUP_ITERS",
+        "SOLVER.WEIGHT_DECAY",
+        "SOLVER.WEIGHT_DECAY_BIAS",
+        "SOLVER.WEIGHT_DECAY_NORM",
+    )
+}
 """{key: (whether a value is honoured, the values in words)}."""
 
 

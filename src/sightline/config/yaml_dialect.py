@@ -36,7 +36,14 @@ def key_types(section: type = Config, prefix: str = "") -> dict[str, Any]:
 
 
 TYPES = key_types()
-SECTIONS = {key.rpartition(".")[0] for key in TYPES} | {key.split(".", maxsplit=1)[0] for key in TYPES if "." in key}
+SECTIONS = {key[:end] for key in TYPES for end, letter in enumerate(key) if letter == "."}
+"""MODEL, MODEL.RPN, ...: what holds keys and is none itself."""
+
+WORDS = {"true": True, "false": False, "null": None}
+"""YAML's words for what Python writes with a capital, so that an override may be written like the file."""
+
+MAX_SHOWN = 200
+"""Characters of a wrong value that a message repeats."""
 
 
 def load_file(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -45,17 +52,24 @@ def load_file(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: all problems of the file (unknown keys with the nearest known, wrong types, a `_BASE_` circle).
     """
-    return load_values(read_chain(path), str(path), overrides)
+    problems: list[Problem] = []
+    values = read_chain(path, problems)
+    return finished(values, overrides, problems)
 
 
 def load_values(values: Mapping[str, object], where: str, overrides: Sequence[str] = ()) -> Config:
     """The same for values that are already flat: {"MODEL.RPN.NMS_THRESH": 0.7, ...}."""
     problems: list[Problem] = []
     checked = dict(check_values(values, where, problems))
-    checked |= dict(check_values(pairs(overrides), "override", problems))
+    return finished(checked, overrides, problems)
+
+
+def finished(checked: Mapping[str, object], overrides: Sequence[str], problems: list[Problem]) -> Config:
+    """Checked values and `overrides` over the defaults, unless there are problems."""
+    overriding = dict(check_values(pairs(overrides), "override", problems))
     if problems:
         raise ConfigError.collected(problems)
-    return with_values(Config(), checked)
+    return with_values(Config(), {**checked, **overriding})
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -125,8 +139,11 @@ def as_lists(value: object) -> object:
     return [as_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
-    """Flat values of a YAML file over those of its `_BASE_`, which is relative to the file, absolute, or under `~`."""
+def read_chain(path: Path, problems: list[Problem], seen: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Checked values of a YAML file over those of its `_BASE_`, which is relative to the file, absolute, or under `~`.
+
+    `problems` gets what is wrong with either, under the name of the file it stands in.
+    """
     path = path.expanduser().resolve()
     if path in seen:
         raise ConfigError(path, f"is its own {BASE}: {' -> '.join(str(p) for p in (*seen, path))}", f"Break the {BASE} circle.")
@@ -136,8 +153,8 @@ def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
         base = tree.pop(BASE)
         if not isinstance(base, str) or "://" in base:
             raise ConfigError(path, f"{BASE} is {base!r}", "Name a local YAML file.")
-        values = read_chain(path.parent / Path(base).expanduser(), (*seen, path))
-    return values | dict(flatten(tree, ""))
+        values = read_chain(path.parent / Path(base).expanduser(), problems, (*seen, path))
+    return values | dict(check_values(dict(flatten(tree, "")), str(path), problems))
 
 
 def read_yaml(path: Path) -> dict[str, object]:
@@ -152,7 +169,7 @@ def parse_yaml(content: bytes, where: object) -> dict[str, object]:
     """The keys of a YAML text; tags that would run code are refused."""
     try:
         tree = yaml.safe_load(content.decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date like 2024-13-01
         raise ConfigError(where, f"is no YAML that can be read safely ({error})", "Correct the file.") from error
     if tree is None:
         return {}
@@ -174,14 +191,22 @@ def flatten(tree: Mapping[str, object], prefix: str) -> Iterator[tuple[str, obje
 def check_values(values: Mapping[str, object], where: str, problems: list[Problem]) -> Iterator[tuple[str, object]]:
     """(key, value of the key's type) for all that are right; `problems` gets the others."""
     for key, value in values.items():
+        if key in SECTIONS:
+            problems.append(Problem(where, f"{key} is {shown(value)}", "It is a section: give the keys in it, or remove it."))
+            continue
         if key not in TYPES:
             known = sorted(SECTIONS) if isinstance(value, Mapping) else sorted(TYPES)
             problems.append(Problem(where, f"unknown key {key!r}", nearest(key, known) if near(key, known) else "Remove it."))
             continue
         try:
             yield key, coerce(value, TYPES[key])
-        except (ValueError, TypeError):
-            problems.append(Problem(where, f"{key} is {value!r}", f"Give {describe(TYPES[key])}."))
+        except (ValueError, TypeError, RecursionError):
+            problems.append(Problem(where, f"{key} is {shown(value)}", f"Give {describe(TYPES[key])}."))
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def near(key: str, known: Sequence[str]) -> bool:
@@ -191,7 +216,7 @@ def near(key: str, known: Sequence[str]) -> bool:
 def coerce(value: object, kind: Any) -> object:
     """`value` as `kind`; ValueError or TypeError if it is no such thing."""
     if isinstance(value, str) and kind is not str:
-        value = ast.literal_eval(value.strip())
+        value = literal(value.strip())
     if isinstance(kind, UnionType):
         return coerce_union(value, kind)
     if typing.get_origin(kind) is tuple:
@@ -203,6 +228,16 @@ def coerce(value: object, kind: Any) -> object:
     if type(value) is not kind:
         raise TypeError(value)
     return value
+
+
+def literal(text: str) -> object:
+    """What `text` says as a Python literal, or as YAML's true, false and null; ValueError if it says neither."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, MemoryError) as error:
+        raise ValueError(text) from error
 
 
 def coerce_union(value: object, kind: UnionType) -> object:
@@ -227,14 +262,13 @@ def describe(kind: Any) -> str:
     if isinstance(kind, UnionType):
         return " or ".join(describe(option) for option in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)[0]
-        return f"a list of {describe(inner).removeprefix('a ').removeprefix('one of ')}s"
-    names = {
-        bool: "one of true, false",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        NoneType: "null",
-        object: "value",
-    }
+        return f"a list of {several(typing.get_args(kind)[0])}"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
+    return names.get(kind, str(kind))
+
+
+def several(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        return f"lists of {several(typing.get_args(kind)[0])}"
+    names = {bool: "true or false", int: "whole numbers", float: "numbers", str: "texts", object: "values"}
     return names.get(kind, str(kind))

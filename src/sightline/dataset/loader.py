@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from sightline.dataset.sampling import Draw, batches
 from sightline.dataset.transforms import Augmentation, augment
-from sightline.errors import DatasetError
+from sightline.errors import DatasetError, SightlineError
 from sightline.images import read_image
 from sightline.records import ImageRecord, ImageSize
 from sightline.tensors import to_tensor
@@ -46,8 +46,11 @@ def training_images(images: Sequence[ImageRecord], keep_empty: bool) -> list[Ima
     return kept
 
 
-class TrainingSet(TorchDataset[Example]):
-    """`Draw` -> `Example`. A picture's augmentation depends on (seed, position in the stream) alone."""
+class TrainingSet(TorchDataset[Example | SightlineError]):
+    """`Draw` -> `Example`. A picture's augmentation depends on (seed, position in the stream) alone.
+
+    A picture that cannot be read becomes its error: torch would turn an exception in a worker into a RuntimeError.
+    """
 
     def __init__(self, images: Sequence[ImageRecord], folder: Path, how: Augmentation, *, color_order: str, seed: int) -> None:
         self.images, self.folder, self.how, self.color_order, self.seed = images, folder, how, color_order, seed
@@ -55,7 +58,19 @@ class TrainingSet(TorchDataset[Example]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, draw: Draw) -> Example:
+    def __getitem__(self, draw: Draw) -> Example | SightlineError:
+        try:
+            return self.example(draw)
+        except SightlineError as error:
+            return error
+
+    def example(self, draw: Draw) -> Example:
+        """The picture of one draw.
+
+        Raises:
+            ImageError: it cannot be read.
+            DatasetError: it has another size than its label says.
+        """
         record = self.images[draw.index]
         path = self.folder / record.file_name
         image = read_image(path)
@@ -95,10 +110,14 @@ def use_one_thread(worker: int) -> None:
 def load_batches(
     examples: TrainingSet, *, batch_size: int, by_shape: bool, start: int, workers: int
 ) -> Iterator[list[Example]]:
-    """Endless training batches from step `start` on. workers: processes that read ahead; 0 reads in this one."""
+    """Endless training batches from step `start` on. workers: processes that read ahead; 0 reads in this one.
+
+    Raises:
+        DatasetError: everything that is wrong with a batch's pictures.
+    """
     sizes = [image.size for image in examples.images]
     steps = Steps(sizes, batch_size, examples.seed, by_shape=by_shape, start=start)
-    loader: DataLoader[Example] = DataLoader(
+    loader: DataLoader[Example | SightlineError] = DataLoader(
         examples,
         batch_sampler=steps,  # torch calls its keys indices; a `Draw` is one, too
         num_workers=workers,
@@ -107,7 +126,11 @@ def load_batches(
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # its own: beginning to read must not advance the generator that a resume restores
     )
-    yield from loader
+    for batch in loader:
+        problems = [problem for item in batch if isinstance(item, SightlineError) for problem in item.problems]
+        if problems:
+            raise DatasetError.collected(problems)
+        yield batch
 
 
 def default_workers(cpus: int) -> int:

@@ -52,11 +52,12 @@ class AnchorGrid:
 
     def level(self, index: int, height: int, width: int, device: torch.device) -> Tensor:
         key = (index, height, width, device)
-        if key not in self.grids:
+        grid = self.grids.get(key)  # once: another thread may clear the grids at any time
+        if grid is None:
             if len(self.grids) >= self.REMEMBERED:
                 self.grids.clear()
-            self.grids[key] = self.make_level(index, height, width).to(device)
-        return self.grids[key]
+            grid = self.grids[key] = self.make_level(index, height, width).to(device)
+        return grid
 
     def make_level(self, index: int, height: int, width: int) -> Tensor:
         stride = self.strides[index]

@@ -1,15 +1,16 @@
 """`Config` to detector: the only module of this room that reads the configuration. Below it there are only numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sightline.config.schema import Config
 from sightline.config.support import require_supported
-from sightline.errors import ConfigError
+from sightline.errors import ConfigError, Problem
 from sightline.model.anchors import AnchorGrid
 from sightline.model.boxes import BoxCoder
 from sightline.model.detector import GeneralizedRCNN
 from sightline.model.fpn import FPN
 from sightline.model.matching import Matcher
+from sightline.model.norms import GROUPS
 from sightline.model.pooling import Pooler
 from sightline.model.resnet import STAGES, ResNet, resnet
 from sightline.model.roi_heads import BoxHead, BoxPredictor, ROIHeads
@@ -36,32 +37,94 @@ def build_detector(config: Config, where: str = "config") -> GeneralizedRCNN:
 
 
 def require_consistent(config: Config, where: str) -> None:
-    """Nothing, if the named features exist and the lengths agree."""
-    resnets, fpn, rpn, heads = config.model.resnets, config.model.fpn, config.model.rpn, config.model.roi_heads
-    levels = [*pyramid(config), f"p{stage_level(fpn.in_features[-1]) + 1}"] if fpn.in_features else []
-    for key, names, known in (
-        ("MODEL.RESNETS.OUT_FEATURES", resnets.out_features, STAGES),
-        ("MODEL.FPN.IN_FEATURES", fpn.in_features, resnets.out_features),
-        ("MODEL.RPN.IN_FEATURES", rpn.in_features, levels),
-        ("MODEL.ROI_HEADS.IN_FEATURES", heads.in_features, pyramid(config)),
+    """Nothing, if the named features exist, the lengths agree and the widths fit together.
+
+    Raises:
+        ConfigError: every contradiction.
+    """
+    found = (*wrong_features(config), *wrong_anchors(config), *wrong_lengths(config), *wrong_widths(config))
+    if found:
+        raise ConfigError.collected([Problem(where, what, fix) for what, fix in found])
+
+
+Wrong = Iterator[tuple[str, str]]
+"""(what is wrong, how to fix it), again and again."""
+
+
+def wrong_features(config: Config) -> Wrong:
+    """Feature names that do not exist, or levels that leave a gap."""
+    stages = config.model.resnets.out_features
+    levels = [f"p{stage_level(stage)}" for stage in config.model.fpn.in_features if stage in STAGES]
+    coarser = [f"p{int(level[1:]) + 1}" for level in levels[-1:]]
+    for key, names, known, gapless in (
+        ("MODEL.RESNETS.OUT_FEATURES", stages, STAGES, False),
+        ("MODEL.FPN.IN_FEATURES", config.model.fpn.in_features, [stage for stage in STAGES if stage in stages], True),
+        ("MODEL.RPN.IN_FEATURES", config.model.rpn.in_features, [*levels, *coarser], False),
+        ("MODEL.ROI_HEADS.IN_FEATURES", config.model.roi_heads.in_features, levels, True),
     ):
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            raise ConfigError(where, f"{key} is {list(names)}", f"Choose from {', '.join(known)}.")
+        if not known:  # said already, of what they come from
+            continue
+        if not names or any(name not in known for name in names):
+            yield f"{key} is {list(names)}", f"Choose from {', '.join(known)}."
+        elif gapless and [int(name[-1]) for name in names] != list(range(int(names[0][-1]), int(names[-1][-1]) + 1)):
+            yield f"{key} is {list(names)}", "Name neighbouring levels, finest first."
+
+
+def wrong_anchors(config: Config) -> Wrong:
+    levels = len(config.model.rpn.in_features)
     for key, values in (
         ("MODEL.ANCHOR_GENERATOR.SIZES", config.model.anchor_generator.sizes),
         ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", config.model.anchor_generator.aspect_ratios),
     ):
-        if len(values) not in (1, len(rpn.in_features)) or len({len(level) for level in values}) != 1:
-            raise ConfigError(
-                where, f"{key} has {len(values)} entries", f"Give one, or one a level ({len(rpn.in_features)}), equally long."
+        if len(values) not in (1, levels) or len({len(level) for level in values}) != 1:
+            yield f"{key} has {len(values)} entries", f"Give one, or one a level ({levels}), equally long."
+        elif not values[0] or any(value <= 0 for level in values for value in level):
+            yield f"{key} is {[list(level) for level in values]}", "Give numbers above 0."
+
+
+def wrong_lengths(config: Config) -> Wrong:
+    model = config.model
+    for key, numbers, length in (
+        ("MODEL.PIXEL_MEAN", model.pixel_mean, 3),
+        ("MODEL.PIXEL_STD", model.pixel_std, 3),
+        ("MODEL.RPN.BBOX_REG_WEIGHTS", model.rpn.bbox_reg_weights, 4),
+        ("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", model.roi_box_head.bbox_reg_weights, 4),
+    ):
+        if len(numbers) != length or (key != "MODEL.PIXEL_MEAN" and min(numbers) <= 0):
+            yield f"{key} is {list(numbers)}", f"Give {length} numbers{'' if key == 'MODEL.PIXEL_MEAN' else ' above 0'}."
+    for key, thresholds, labels in (
+        ("MODEL.RPN", model.rpn.iou_thresholds, model.rpn.iou_labels),
+        ("MODEL.ROI_HEADS", model.roi_heads.iou_thresholds, model.roi_heads.iou_labels),
+    ):
+        if len(labels) != len(thresholds) + 1 or list(thresholds) != sorted(thresholds) or not set(labels) <= {-1, 0, 1}:
+            yield (
+                f"{key}.IOU_THRESHOLDS is {list(thresholds)} and IOU_LABELS {list(labels)}",
+                "Give ascending thresholds and one label (0, -1 or 1) more.",
             )
+    if any(width < 1 and width != -1 for width in model.rpn.conv_dims):
+        yield f"MODEL.RPN.CONV_DIMS is {list(model.rpn.conv_dims)}", "Give widths above 0, or -1 for the features' own."
+
+
+def wrong_widths(config: Config) -> Wrong:
+    """Channels that do not fit together: shallow networks have no projections, group norms want their 32 groups."""
+    resnets, fpn, box = config.model.resnets, config.model.fpn, config.model.roi_box_head
     if resnets.depth < 50 and resnets.res2_out_channels != resnets.stem_out_channels:
-        raise ConfigError(
-            where,
+        yield (
             f"MODEL.RESNETS.RES2_OUT_CHANNELS is {resnets.res2_out_channels} at depth {resnets.depth}",
             f"Set it to STEM_OUT_CHANNELS, {resnets.stem_out_channels} (64 in ResNet 18 and 34).",
         )
+    if resnets.depth < 50 and resnets.num_groups != 1:
+        yield f"MODEL.RESNETS.NUM_GROUPS is {resnets.num_groups} at depth {resnets.depth}", "Set it to 1, or the depth to 50."
+    stages = [resnets.stem_out_channels, resnets.res2_out_channels]
+    if resnets.depth >= 50:
+        stages.append(resnets.num_groups * resnets.width_per_group)
+    for section, norm, widths in (
+        ("RESNETS", resnets.norm, stages),
+        ("FPN", fpn.norm, [fpn.out_channels]),
+        ("ROI_BOX_HEAD", box.norm, [box.conv_dim] * min(box.num_conv, 1)),
+    ):
+        if norm == "GN" and any(width % GROUPS for width in widths):
+            yield f"MODEL.{section}.NORM is 'GN' with {widths} channels", f"Give multiples of {GROUPS}, or another norm."
 
 
 def stage_level(stage: str) -> int:
@@ -175,5 +238,5 @@ def build_roi_heads(config: Config, strides: dict[str, int]) -> ROIHeads:
         box_loss_weight=box.bbox_reg_loss_weight,
         score_threshold=heads.score_thresh_test,
         nms_iou=heads.nms_thresh_test,
-        max_detections=config.test.detections_per_image,
+        max_detections=most if (most := config.test.detections_per_image) >= 0 else None,
     )

@@ -79,7 +79,8 @@ def state_dict_of(checkpoint: Mapping[str, object], where: object) -> dict[str, 
         CheckpointError: it holds none.
     """
     model = checkpoint["model"]
-    tensors = {name: value for name, value in model.items() if isinstance(value, Tensor)} if isinstance(model, dict) else {}
+    items = model.items() if isinstance(model, dict) else ()
+    tensors = {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(where, "holds no tensors", "Give a model's checkpoint.")
     return {name.removeprefix("module."): value for name, value in tensors.items()}

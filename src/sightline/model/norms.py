@@ -8,6 +8,9 @@ from torch.nn import functional as F  # noqa: N812  # torch's own convention
 
 EPSILON = 1e-5
 
+GROUPS = 32
+"""Of a group norm (arXiv:1803.08494); its channels are a multiple of it."""
+
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm whose statistics and affine numbers are constants: y = (x - mean) / sqrt(var + eps) * weight + bias.
@@ -42,7 +45,7 @@ def make_norm(name: str, channels: int) -> nn.Module | None:
         "BN": lambda: nn.BatchNorm2d(channels),
         "SyncBN": lambda: nn.BatchNorm2d(channels),
         "FrozenBN": lambda: FrozenBatchNorm2d(channels),
-        "GN": lambda: nn.GroupNorm(32, channels),
+        "GN": lambda: nn.GroupNorm(GROUPS, channels),
     }
     return makers[name]() if name else None
 

@@ -87,7 +87,7 @@ class BoxPredictor(nn.Module):
 class ROIHeads(nn.Module):
     """Detections for inference, losses for training.
 
-    score_threshold, nms_iou, max_detections: of inference; every class is suppressed on its own
+    score_threshold, nms_iou, max_detections: of inference (None: all); every class is suppressed on its own
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ROIHeads(nn.Module):
         box_loss_weight: float,
         score_threshold: float,
         nms_iou: float,
-        max_detections: int,
+        max_detections: int | None,
     ) -> None:
         super().__init__()
         self.box_pooler, self.box_head, self.box_predictor = pooler, box_head, predictor
@@ -175,7 +175,7 @@ class ROIHeads(nn.Module):
         if not finite.all():
             scores, boxes = scores[finite], boxes[finite]
         scores = scores[:, :-1]
-        boxes = clip(boxes.view(len(boxes), -1, 4), *size)  # (P, K or 1, 4)
+        boxes = clip(boxes.view(len(boxes), boxes.shape[1] // 4, 4), *size)  # (P, K or 1, 4)
         rows, labels = (scores > self.score_threshold).nonzero().unbind(1)
         found = boxes[rows, 0] if boxes.shape[1] == 1 else boxes[rows, labels]
         kept_scores = scores[rows, labels]

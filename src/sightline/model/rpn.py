@@ -53,8 +53,9 @@ class RPNHead(nn.Module):
             self.conv = nn.Sequential()
             for index, conv in enumerate(convs):
                 self.conv.add_module(f"conv{index}", conv)
-        self.objectness_logits = nn.Conv2d(widths[-1], anchors, 1)
-        self.anchor_deltas = nn.Conv2d(widths[-1], anchors * 4, 1)
+        last = [in_channels, *widths][-1]
+        self.objectness_logits = nn.Conv2d(last, anchors, 1)
+        self.anchor_deltas = nn.Conv2d(last, anchors * 4, 1)
         for layer in (*convs, self.objectness_logits, self.anchor_deltas):
             fill_normal(layer, std=0.01)
 

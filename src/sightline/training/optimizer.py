@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sightline.config.schema import Solver
+from sightline.errors import ConfigError
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)
 
@@ -32,10 +33,17 @@ def parameter_groups(model: nn.Module, solver: Solver) -> list[dict[str, object]
 
 
 def build_optimizer(model: nn.Module, solver: Solver) -> torch.optim.SGD:
-    """SGD with momentum, as SOLVER says."""
-    return torch.optim.SGD(
-        parameter_groups(model, solver), lr=solver.base_lr, momentum=solver.momentum, nesterov=solver.nesterov
-    )
+    """SGD with momentum, as SOLVER says.
+
+    Raises:
+        ConfigError: torch refuses the numbers, or nothing would learn.
+    """
+    try:
+        return torch.optim.SGD(
+            parameter_groups(model, solver), lr=solver.base_lr, momentum=solver.momentum, nesterov=solver.nesterov
+        )
+    except ValueError as error:
+        raise ConfigError("SOLVER", f"cannot be used ({error})", "Correct it.") from error
 
 
 def leave(parameters: Iterable[nn.Parameter]) -> None:

@@ -1,6 +1,6 @@
 """One training from labels to `model_final.pth`, in a run folder that describes itself.
 
-Run folder: config.yaml (Detectron2 loads it), run.json (class names and what it was trained on), metrics.json, log.txt,
+Run folder: config.yaml (Detectron2 loads it), run.json (class names and what it was trained on), metrics.json,
 model_*.pth, last_checkpoint, model_final.pth.
 """
 
@@ -8,18 +8,18 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 import sightline
-from sightline.config.schema import Config
+from sightline.config.schema import Config, Input
 from sightline.config.yaml_dialect import dump
 from sightline.dataset.loader import TrainingSet, default_workers, load_batches, training_images
 from sightline.dataset.transforms import Augmentation
-from sightline.errors import CheckpointError, ConfigError, RunError
+from sightline.errors import CheckpointError, ConfigError, SightlineError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_weights, read_checkpoint, state_dict_of
 from sightline.model.detector import GeneralizedRCNN
@@ -30,9 +30,11 @@ from sightline.training.hooks import Progress, Report, SaveCheckpoints, StopOnBa
 from sightline.training.loop import train
 from sightline.training.optimizer import build_clip, build_optimizer
 from sightline.training.schedule import lr_factor
-from sightline.training.state import FINAL, TrainingState, last_checkpoint, resume, save_checkpoint
+from sightline.training.state import FINAL, LAST, TrainingState, last_checkpoint, resume, save_checkpoint
 
 LOG = logging.getLogger(__name__)
+
+METRICS, RUN = "metrics.json", "run.json"
 
 DEFAULT_CLASSES = Config().model.roi_heads.num_classes
 
@@ -69,9 +71,12 @@ def with_classes(config: Config, class_names: Sequence[str], where: str) -> Conf
     return replace(config, model=model)
 
 
-def with_seed(config: Config) -> Config:
-    """`config` with a definite seed: Detectron2's -1 draws one, which the run's config.yaml then tells."""
-    return config if config.seed >= 0 else replace(config, seed=int.from_bytes(os.urandom(3), "little"))
+def with_seed(config: Config, begun: Mapping[str, object]) -> Config:
+    """`config` with a definite seed: Detectron2's -1 draws one, which run.json then tells. begun: run.json of a resumed run."""
+    if config.seed >= 0:
+        return config
+    recorded = begun.get("seed")
+    return replace(config, seed=recorded if isinstance(recorded, int) else int.from_bytes(os.urandom(3), "little"))
 
 
 def run_training(
@@ -88,23 +93,28 @@ def run_training(
 ) -> Run:
     """Train on `dataset`, whose pictures lie in `images`, until SOLVER.MAX_ITER.
 
-    resuming: go on from `output`'s last checkpoint, if it has one
+    resuming: go on from `output`'s last checkpoint; a run that was killed before its first begins again
     device:   "auto" follows MODEL.DEVICE: the GPU if there is one
     workers:  processes that read pictures; None chooses for this machine
 
     Raises:
         ConfigError: what is asked is not supported or contradicts the data set.
         CheckpointError: weights that cannot be read or fit nowhere.
-        RunError: `output` holds a run already, or the losses are no numbers any more.
+        SightlineError: `output` holds a run already, or one of other classes.
+        RunError: the losses are no numbers any more.
     """
     began = time.perf_counter()
-    config = with_seed(with_classes(config, dataset.class_names, where))
     last = last_checkpoint(output) if resuming else None
-    require_fresh(output, last)
+    begun = read_run(output) if last is not None else {}
+    require_fresh(output, resuming)
+    require_same_classes(output, begun, dataset.class_names)
+    config = with_seed(with_classes(config, dataset.class_names, where), begun)
+    training_set = examples(config, dataset, images, where)
     # The run owns its process: initial weights and the sampling of anchors draw from torch's global generator.
     torch.manual_seed(config.seed)
     model = build_detector(config, where)
-    start_from(model, config.model.weights if last is None else "")
+    if last is None:
+        start_from(model, config.model.weights)
     model.to(choose_device(config.model.device if device == "auto" else device))
     solver = config.solver
     optimizer = build_optimizer(model, solver)
@@ -112,12 +122,14 @@ def run_training(
     if state.step:
         LOG.info("resumed from %s at step %d", last, state.step)
     output.mkdir(parents=True, exist_ok=True)
+    if last is None:
+        (output / METRICS).unlink(missing_ok=True)  # of a run killed before its first checkpoint
     write_text(output / "config.yaml", dump(config))
-    write_json(output / "run.json", describe(dataset, config), indent=1)
+    write_json(output / RUN, describe(dataset, config), indent=1)
     train(
         model,
         load_batches(
-            examples(config, dataset, images),
+            training_set,
             batch_size=solver.ims_per_batch,
             by_shape=config.dataloader.aspect_ratio_grouping,
             start=state.step,
@@ -129,7 +141,7 @@ def run_training(
         state=state,
         hooks=(
             StopOnBadLoss(),
-            Report(solver.max_iter, optimizer, output / "metrics.json", show, model.device),
+            Report(solver.max_iter, optimizer, output / METRICS, show, model.device),
             SaveCheckpoints(output, model, optimizer, solver.checkpoint_period, solver.max_iter),
         ),
         steps=solver.max_iter,
@@ -138,10 +150,32 @@ def run_training(
     return Run(output, checkpoint, dataset.class_names, state.step, time.perf_counter() - began)
 
 
-def require_fresh(output: Path, last: Path | None) -> None:
+def require_fresh(output: Path, resuming: bool) -> None:
     """Nothing, if this run may write into `output`."""
-    if last is None and any((output / name).exists() for name in ("metrics.json", "last_checkpoint", FINAL)):
-        raise RunError(output, "already holds a run", "Choose another folder, remove this one, or go on with it: --resume.")
+    if not resuming and any((output / name).exists() for name in (METRICS, LAST, FINAL)):
+        raise SightlineError(
+            output, "already holds a run", "Choose another folder, remove this one, or go on with it: --resume."
+        )
+    if resuming and (output / FINAL).exists() and not (output / LAST).exists():
+        raise SightlineError(output, f"holds a {FINAL}, but no {LAST} to go on from", "Start from it with --weights.")
+
+
+def read_run(output: Path) -> dict[str, object]:
+    """run.json's content; empty where there is none (Detectron2's own folders) or where it is damaged."""
+    try:
+        content = json.loads((output / RUN).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def require_same_classes(output: Path, begun: Mapping[str, object], class_names: Sequence[str]) -> None:
+    """Nothing, if a resumed run knew these classes in this order (or does not tell)."""
+    before = begun.get("class_names", list(class_names))
+    if before != list(class_names):
+        raise SightlineError(
+            output / RUN, f"says classes {before}, the data set has {list(class_names)}", "Train into another folder."
+        )
 
 
 def start_from(model: GeneralizedRCNN, weights: str) -> None:
@@ -174,8 +208,14 @@ def start_from(model: GeneralizedRCNN, weights: str) -> None:
         LOG.info("weights %s: %s", weights, line)
 
 
-def examples(config: Config, dataset: Dataset, images: Path) -> TrainingSet:
-    """The data set as the configuration wants it varied."""
+def examples(config: Config, dataset: Dataset, images: Path, where: str) -> TrainingSet:
+    """The data set as the configuration wants it varied.
+
+    Raises:
+        ConfigError: INPUT.MIN_SIZE_TRAIN cannot be sampled as INPUT.MIN_SIZE_TRAIN_SAMPLING says.
+        DatasetError: nothing is left to learn from.
+    """
+    require_sizes(config.input, where)
     how = Augmentation(
         min_sizes=config.input.min_size_train,
         max_size=config.input.max_size_train,
@@ -192,6 +232,14 @@ def examples(config: Config, dataset: Dataset, images: Path) -> TrainingSet:
     return TrainingSet(kept, images, how, color_order=config.input.format, seed=config.seed)
 
 
+def require_sizes(options: Input, where: str) -> None:
+    sizes, sampling = options.min_size_train, options.min_size_train_sampling
+    is_range = len(sizes) == 2 and sizes[0] <= sizes[1]
+    if not sizes or min(sizes) < 0 or (sampling == "range" and not is_range):
+        fix = "Give the two ends of the range." if sampling == "range" else "Give at least one size, in pixels."
+        raise ConfigError(where, f"INPUT.MIN_SIZE_TRAIN is {list(sizes)}, sampled by {sampling!r}", fix)
+
+
 def describe(dataset: Dataset, config: Config) -> dict[str, object]:
     """run.json: what Detectron2's config cannot hold."""
     return {
@@ -204,9 +252,3 @@ def describe(dataset: Dataset, config: Config) -> dict[str, object]:
         "seed": config.seed,
         "versions": {"sightline": sightline.__version__, "torch": torch.__version__},
     }
-
-
-def class_names_of(run: Path) -> tuple[str, ...] | None:
-    """The class names that a run folder tells; None where it is Detectron2's own."""
-    path = run / "run.json"
-    return tuple(json.loads(path.read_text(encoding="utf-8"))["class_names"]) if path.is_file() else None

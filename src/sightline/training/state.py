@@ -77,7 +77,7 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Tr
     try:
         model.load_state_dict(state_dict_of(content, path))
         optimizer.load_state_dict(content["optimizer"])  # type: ignore[arg-type]  # read from a file: checked by torch
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             path, f"does not fit the configuration ({error})", "Resume with the configuration that the run began with."
         ) from error
