@@ -50,8 +50,9 @@ STAGES = ("import", "split", "train", "evaluate", "pack")
 DEFAULT_CONFIG = "small"
 """The preset that needs no downloaded weights and no GPU."""
 
-SCORES = Path("inference") / "scores.json"
-RESULTS = Path("inference") / "coco_instances_results.json"
+INFERENCE = "inference"
+SCORES, RESULTS = "scores.json", "coco_instances_results.json"
+"""What evaluation leaves in a run's folder `inference`, by Detectron2's names."""
 
 DEMO_PICTURES = 400
 DEMO_FRACTIONS = {"train": 0.75, "val": 0.05, "test": 0.2}
@@ -153,6 +154,7 @@ def run(
     settings = load_config(config, overrides)
     require_supported(settings, config)
     dataset, trained_in, bundle = work / "dataset", work / "run", work / "model.tar.gz"
+    scored_in = trained_in / INFERENCE
     stages = Stages(Diary.open(work), say)
 
     def import_stage(_: bool) -> str:
@@ -161,8 +163,7 @@ def run(
         made = create(imported.dataset, dataset, pictures=where, on_problem=on_problem, replace=True)
         for line in (*imported.report.notes, *made.notes, *imported.report.skipped, *made.skipped):
             say(f"      {line}")
-        classes = imported.dataset.class_names
-        return f"{made.images:,} images, {made.boxes:,} boxes, {len(classes)} classes ({', '.join(classes)})"
+        return f"{made.images:,} images, {made.boxes:,} boxes of {', '.join(imported.dataset.class_names)}"
 
     def split_stage(_: bool) -> str:
         reached = write_split(dataset, fractions, seed=split_seed, group_by=group_by)
@@ -177,7 +178,7 @@ def run(
         return f"{done.steps:,} steps"
 
     def evaluate_stage(_: bool) -> str:
-        scores = evaluate(load_model(trained_in, device=device), open_part(dataset, "test"), trained_in)
+        scores = evaluate(load_model(trained_in, device=device), open_part(dataset, "test"), scored_in)
         say(indented(table(scores)))
         return f"AP50 {scores['bbox'].AP50:.3f}, AP {scores['bbox'].AP:.3f} on the test part"
 
@@ -191,9 +192,9 @@ def run(
         "split", [imported, dict(fractions), split_seed, group_by], dataset / "annotations" / "train.json", split_stage
     )
     trained = stages.run("train", [divided, dump(settings)], trained_in / FINAL, train_stage)
-    evaluated = stages.run("evaluate", [trained], trained_in / SCORES, evaluate_stage)
+    evaluated = stages.run("evaluate", [trained], scored_in / SCORES, evaluate_stage)
     stages.run("pack", [evaluated], bundle, pack_stage)
-    return Journey(work, dataset, trained_in, bundle, json.loads((trained_in / SCORES).read_text(encoding="utf-8")))
+    return Journey(work, dataset, trained_in, bundle, json.loads((scored_in / SCORES).read_text(encoding="utf-8")))
 
 
 def train(
@@ -226,7 +227,7 @@ def train(
 def evaluate(model: Model, part: DatasetPart, output: Path | None = None) -> dict[str, Scores]:
     """The scores of `model` on a part of a dataset folder.
 
-    output: a run folder (or any other) that gets inference/coco_instances_results.json and inference/scores.json
+    output: the folder that gets coco_instances_results.json and scores.json
     """
     if part.images_dir is None:
         raise DatasetError(part.annotations, "has labels only, no pictures", "Import the data set with --images.")

@@ -151,9 +151,9 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_wrong_options_are_told_before_anything_is_made(tmp_path: Path) -> None:
     manifest = draw_job(tmp_path / "job")
-    with pytest.raises(ConfigError, match=r"unknown key 'SOLVER.MAX_ITERS'. Did you mean 'SOLVER.MAX_ITER'\?"):
+    with pytest.raises(ConfigError, match=r"unknown key .SOLVER\.MAX_ITERS.\. Did you mean .SOLVER\.MAX_ITER.\?"):
         travel(manifest, tmp_path / "work", overrides=["SOLVER.MAX_ITERS", "3"])
-    with pytest.raises(ConfigError, match="MODEL.MASK_ON is True, which is not supported"):
+    with pytest.raises(ConfigError, match=r"MODEL\.MASK_ON is True, which is not supported"):
         travel(manifest, tmp_path / "work", overrides=["MODEL.MASK_ON", "True"])
     with pytest.raises(DatasetError, match="Name a train and a test part"):
         travel(manifest, tmp_path / "work", fractions={"train": 0.5, "rest": 0.5})
@@ -189,5 +189,5 @@ def test_real_bees(shared: Path, tmp_path: Path) -> None:
         [shared / "data" / "bees" / "output.manifest"], tmp_path / "work", images=shared / "data" / "bees" / "images",
         overrides=[*TINY, "SOLVER.MAX_ITER", "3"], workers=0, say=said.append, show=lambda progress: None,
     )  # fmt: skip
-    assert "500 images, 1,009 boxes, 1 classes (bee)" in next(line for line in said if line.startswith("[1/5]"))
+    assert "500 images, 1,009 boxes of bee" in next(line for line in said if line.startswith("[1/5]"))
     assert load_model(done.bundle).class_names == ("bee",)

@@ -18,21 +18,25 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", metavar="DIR|TRUTH.json", help="A dataset folder or a COCO instances file.")],
     split: Annotated[str, typer.Option("--split", help="Which part of a dataset folder.")] = "test",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="REPORT_DIR", help="Where scores.json is written.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="REPORT_DIR", help="Where scores.json and the results go. A run keeps its own."),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Print COCO's average precision and recall, for boxes and masks, in all and per class."""
     from sightline import storage
     from sightline.evaluation.coco import table, to_dict
 
-    scores = (
-        score_results(Path(subject), data, split) if subject.endswith(".json") else score_model(subject, data, split, output)
-    )
-    values = to_dict(scores)
-    if output:
-        storage.write_json(output / "scores.json", values, indent=2)
-    show(table(scores), as_json, values)
+    if subject.endswith(".json"):
+        scores = score_results(Path(subject), data, split)
+        if output:
+            storage.write_json(output / "scores.json", to_dict(scores), indent=1)
+    else:
+        from sightline.cli.models import evaluate_model
+
+        scores = evaluate_model(subject, data, split, output, device)
+    show(table(scores), as_json, to_dict(scores))
 
 
 def score_results(results: Path, data: Path, split: str) -> "dict[str, Scores]":
@@ -41,11 +45,3 @@ def score_results(results: Path, data: Path, split: str) -> "dict[str, Scores]":
     from sightline.evaluation.coco import evaluate_files
 
     return evaluate_files(open_part(data, split).annotations if data.is_dir() else data, results)
-
-
-def score_model(model: str, data: Path, split: str, output: Path | None) -> "dict[str, Scores]":
-    """Scores of a model that looks at the pictures itself."""
-    from sightline.cli.models import evaluate_model
-
-    scores: dict[str, Scores] = evaluate_model(model, data, split, output)
-    return scores

@@ -20,10 +20,10 @@ def open_model(model: str, *, device: str = "auto", threshold: float | None = No
     return load_model(model, device=device, score_threshold=threshold, class_names=names)
 
 
-def evaluate_model(model: str, data: Path, part: str, output: Path | None, device: str = "auto") -> "dict[str, Scores]":
+def evaluate_model(model: str, data: Path, part: str, output: Path | None, device: str) -> "dict[str, Scores]":
     """Scores of a model on a part of a dataset folder. A run folder keeps its own; others only where `output` says."""
     from sightline.dataset.folder import open_part
-    from sightline.journey import evaluate
+    from sightline.journey import INFERENCE, evaluate
 
-    is_run = (Path(model) / "run.json").is_file()
-    return evaluate(open_model(model, device=device), open_part(data, part), output or (Path(model) if is_run else None))
+    own = Path(model) / INFERENCE if (Path(model) / "run.json").is_file() else None
+    return evaluate(open_model(model, device=device), open_part(data, part), output or own)

@@ -1,5 +1,6 @@
 """`sightline run` and `sightline demo`: the whole journey on this machine."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +83,7 @@ def demo(
     from sightline.journey import demo as run_demo
 
     log_to_stderr()
+    logging.getLogger("sightline.serving").setLevel(logging.WARNING)  # its two requests are not what the demo shows
     done = run_demo(
         output,
         pictures=pictures,
