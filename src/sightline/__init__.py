@@ -9,17 +9,56 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sightline.bundle.load import load_model as load_model
+    from sightline.bundle.pack import pack_files as pack_files
+    from sightline.bundle.pack import pack_run as pack_run
+    from sightline.config.sources import load as load_config
+    from sightline.dataset.folder import create as create_dataset
+    from sightline.dataset.folder import open_part as open_part
+    from sightline.dataset.split import split as split
+    from sightline.dataset.split import write_split as write_split
+    from sightline.journey import demo as demo
+    from sightline.journey import evaluate as evaluate
+    from sightline.journey import run as run
+    from sightline.journey import train as train
     from sightline.records import Dataset as Dataset
     from sightline.records import Detections as Detections
     from sightline.records import Model as Model
+    from sightline.serving.files import predict_files as predict_files
+    from sightline.serving.remote import connect as connect
+    from sightline.serving.server import running as running
+    from sightline.serving.server import serve as serve
+    from sightline.view.draw import draw as draw
 
-PUBLIC = {"Dataset": "sightline.records", "Detections": "sightline.records", "Model": "sightline.records"}
-"""Every public name and the module that defines it; spelled out twice so that type checkers see them."""
+PUBLIC = {
+    "Dataset": "sightline.records:Dataset",
+    "Detections": "sightline.records:Detections",
+    "Model": "sightline.records:Model",
+    "connect": "sightline.serving.remote:connect",
+    "create_dataset": "sightline.dataset.folder:create",
+    "demo": "sightline.journey:demo",
+    "draw": "sightline.view.draw:draw",
+    "evaluate": "sightline.journey:evaluate",
+    "load_config": "sightline.config.sources:load",
+    "load_model": "sightline.bundle.load:load_model",
+    "open_part": "sightline.dataset.folder:open_part",
+    "pack_files": "sightline.bundle.pack:pack_files",
+    "pack_run": "sightline.bundle.pack:pack_run",
+    "predict_files": "sightline.serving.files:predict_files",
+    "run": "sightline.journey:run",
+    "running": "sightline.serving.server:running",
+    "serve": "sightline.serving.server:serve",
+    "split": "sightline.dataset.split:split",
+    "train": "sightline.journey:train",
+    "write_split": "sightline.dataset.split:write_split",
+}
+"""Every public name and where it is defined; spelled out twice so that type checkers see them."""
 
-__all__ = ["Dataset", "Detections", "Model", "__version__"]
+__all__ = [*PUBLIC, "__version__"]  # noqa: PLE0604  # all of them are text
 
 
 def __getattr__(name: str) -> object:
     if name in PUBLIC:
-        return getattr(importlib.import_module(PUBLIC[name]), name)
+        module, _, attribute = PUBLIC[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'sightline' has no attribute {name!r}")

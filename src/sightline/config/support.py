@@ -7,7 +7,7 @@ listed; any other value would silently give other numbers than Detectron2, so it
 from collections.abc import Callable
 
 from sightline.config.schema import Config
-from sightline.config.yaml_dialect import flat
+from sightline.config.yaml_dialect import as_lists, flat
 from sightline.errors import ConfigError, Problem
 
 IGNORED = {
@@ -180,3 +180,50 @@ def ignored(config: Config) -> list[str]:
     defaults = flat(Config())
     changed = [key for key, value in flat(config).items() if value != defaults[key]]
     return [f"{key}: {reason}" for key in changed if (reason := is_ignored(key))]
+
+
+def page() -> str:
+    """docs/detectron2_keys.md: what becomes of every key, from the tables above."""
+    acting, limited, without_effect = [], [], []
+    for key, value in flat(Config()).items():
+        reason = is_ignored(key)
+        if key in LIMITS:
+            limited.append(f"| `{key}` | {LIMITS[key][1].replace('|', '/')} |")
+        elif reason is not None:
+            without_effect.append(f"| `{key}` | {reason} |")
+        else:
+            acting.append(f"| `{key}` | `{as_lists(value)!r}` |")
+    return "\n".join(
+        [
+            "# Detectron2's configuration keys in Sightline",
+            "",
+            "Written by `python -m sightline.config.support > docs/detectron2_keys.md` from the code's own tables.",
+            f"All {len(acting) + len(limited) + len(without_effect)} keys are read, kept and dumped again, so a run's",
+            "`config.yaml` loads in Detectron2. A key that Detectron2 does not know is an error that suggests the nearest one.",
+            "",
+            "## Keys that act with these values; any other value is refused by name",
+            "",
+            "| key | supported |",
+            "|---|---|",
+            *limited,
+            "",
+            "## Keys that act with any value",
+            "",
+            "| key | default |",
+            "|---|---|",
+            *acting,
+            "",
+            "## Keys that change nothing",
+            "",
+            "`sightline train` lists those that are set to something else than the default.",
+            "",
+            "| key | why |",
+            "|---|---|",
+            *without_effect,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")

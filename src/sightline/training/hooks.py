@@ -66,6 +66,12 @@ class Progress:
         }
 
 
+def append(path: Path, line: str) -> None:
+    """One more line of a log. Logs grow in place: a kill can cost them a line, not a run."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
 def peak_memory_mib(device: torch.device) -> int:
     """Most memory so far: of the GPU where there is one, else of this process."""
     if device.type == "cuda":
@@ -92,7 +98,7 @@ class StopOnBadLoss:
 
 @dataclass(slots=True)
 class Report:
-    """Medians of every WINDOW steps to metrics.json and to `show` (a log line, a progress bar)."""
+    """Medians of every WINDOW steps to metrics.json, as a line to log.txt beside it, and to `show` (a progress bar)."""
 
     steps: int
     optimizer: torch.optim.Optimizer
@@ -113,8 +119,8 @@ class Report:
         if state.step % WINDOW and state.step != self.steps:
             return
         progress = self.progress(state.step)
-        with self.metrics.open("a", encoding="utf-8") as file:  # a log grows; a kill can cost it a line, not a run
-            file.write(json.dumps(progress.as_metrics()) + "\n")
+        append(self.metrics, json.dumps(progress.as_metrics()))
+        append(self.metrics.with_name("log.txt"), f"{time.strftime('%m/%d %H:%M:%S')}{progress.line()}")
         self.show(progress)
 
     def progress(self, step: int) -> Progress:
