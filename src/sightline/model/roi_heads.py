@@ -135,7 +135,8 @@ class ROIHeads(nn.Module):
         objects = (labels < self.classes).nonzero().squeeze(1)
         chosen = deltas[objects]  # (F, K*4 or 4)
         if chosen.shape[1] != 4:
-            chosen = chosen.view(len(objects), self.classes, 4)[torch.arange(len(objects), device=labels.device), labels[objects]]
+            rows = torch.arange(len(objects), device=labels.device)
+            chosen = chosen.view(len(objects), self.classes, 4)[rows, labels[objects]]
         box_loss = smooth_l1(chosen, self.coder.encode(boxes[objects], true_boxes[objects]), self.smooth_l1_beta)
         return {
             "loss_cls": F.cross_entropy(logits, labels),
