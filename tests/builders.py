@@ -3,11 +3,18 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image as Pillow
 
-from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance
+from sightline.config.schema import Config
+from sightline.config.sources import load as load_config
+from sightline.records import Box, Category, Dataset, Image, ImageRecord, ImageSize, Instance
+
+if TYPE_CHECKING:
+    from sightline.model.detector import GeneralizedRCNN
+    from sightline.training.run import Run
 
 SIZE = ImageSize(80, 100)
 BOX_JOB = "groundtruth/object-detection"
@@ -89,3 +96,60 @@ def a_coco(**changes: object) -> dict[str, object]:
         "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 20, 30, 40], "area": 1200, "iscrowd": 0}],
         "categories": [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}],
     } | changes
+
+
+TINY = """
+    MODEL.RESNETS.STEM_OUT_CHANNELS 8  MODEL.RESNETS.RES2_OUT_CHANNELS 8  MODEL.FPN.OUT_CHANNELS 16
+    MODEL.ROI_BOX_HEAD.FC_DIM 16  MODEL.ANCHOR_GENERATOR.SIZES ((12,),(24,),(48,))  MODEL.ROI_HEADS.NUM_CLASSES 2
+    MODEL.RPN.BATCH_SIZE_PER_IMAGE 32  MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE 16  MODEL.DEVICE cpu
+    INPUT.MIN_SIZE_TRAIN (48,64)  INPUT.MAX_SIZE_TRAIN 96  INPUT.MIN_SIZE_TEST 64  INPUT.MAX_SIZE_TEST 96
+    SOLVER.IMS_PER_BATCH 2  SOLVER.MAX_ITER 4  SOLVER.WARMUP_ITERS 2  SOLVER.BASE_LR 0.01  SOLVER.CHECKPOINT_PERIOD 2
+"""
+"""A detector of 0.2 million numbers for two classes and 64 px pictures; a training step takes some 30 ms."""
+
+
+def a_config(*overrides: str) -> Config:
+    """The preset `small`, made tiny; `overrides` as KEY, VALUE, ..."""
+    return load_config("small", [*TINY.split(), *overrides])
+
+
+def a_detector(*overrides: str, seed: int = 0) -> "GeneralizedRCNN":
+    """A tiny detector in evaluation mode with random weights that depend on `seed` alone."""
+    import torch
+
+    from sightline.model.build import build_detector
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_detector(a_config(*overrides)).eval()
+
+
+def a_painting(size: ImageSize, boxes: Sequence[Box], seed: int = 0) -> Image:
+    """Grey noise with a bright rectangle in every box."""
+    pixels = np.random.default_rng(seed).integers(0, 90, (*size, 3), dtype=np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        pixels[int(y1) : int(y2), int(x1) : int(x2)] = 220
+    return pixels
+
+
+def a_data_folder(folder: Path, count: int = 6, *, empty: int = 0, names: Sequence[str] = ("cat", "dog")) -> Dataset:
+    """`count` small pictures in `folder`, wide and tall in turn, one painted box each; the first `empty` have none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = []
+    for number in range(1, count + 1):
+        size = ImageSize(48, 64) if number % 2 else ImageSize(64, 48)
+        box = (8.0 + number, 10.0, 30.0 + number, 34.0)
+        instances = () if number <= empty else (an_instance(number % len(names), box),)
+        pixels = a_painting(size, [instance.box for instance in instances], seed=number)
+        Pillow.fromarray(pixels).save(folder / f"{number:03d}.png")
+        records.append(ImageRecord(number, f"{number:03d}.png", size, instances))
+    return a_dataset(records, names)
+
+
+def a_run(folder: Path, *overrides: str, count: int = 6, **options: Any) -> "Run":
+    """A training of a few steps on a small data folder beside it."""
+    from sightline.training.run import run_training
+
+    dataset = a_data_folder(folder.parent / f"{folder.name}-images", count)
+    defaults = {"images": folder.parent / f"{folder.name}-images", "output": folder, "workers": 0}
+    return run_training(a_config(*overrides), dataset=dataset, **(defaults | options))

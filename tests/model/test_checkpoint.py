@@ -1,0 +1,172 @@
+"""Weights from files: all shapes of files that people have, a report of what fitted, and nothing ever executed."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from sightline.errors import CheckpointError
+from sightline.model.checkpoint import LoadReport, load_exactly, load_weights, read_checkpoint, state_dict_of
+
+
+def a_model() -> nn.Module:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def some_tensors(**changes: Tensor) -> dict[str, Tensor]:
+    """All that `a_model` needs, every value 1. Keyword names write `_` where the tensor's name has a dot."""
+    tensors = {name: torch.ones_like(value) for name, value in a_model().state_dict().items()}
+    return tensors | {name.replace("__", "."): value for name, value in changes.items()}
+
+
+def saved(folder: Path, content: object) -> Path:
+    path = folder / "model.pth"
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"model": some_tensors(), "iteration": 0}, id="Detectron2's"),
+        pytest.param(some_tensors(), id="a bare state dict"),
+        pytest.param({f"module.{name}": value for name, value in some_tensors().items()}, id="DistributedDataParallel's"),
+        pytest.param({"model": some_tensors() | {"note": "text"}}, id="with a value that is no tensor"),
+    ],
+)
+def test_files_that_load(tmp_path: Path, content: object) -> None:
+    path = saved(tmp_path, content)
+    model = a_model()
+    load_exactly(model, state_dict_of(read_checkpoint(path), path), path)
+    assert_close(dict(model.state_dict()), some_tensors())
+
+
+def test_what_else_a_checkpoint_holds_is_kept(tmp_path: Path) -> None:
+    content = read_checkpoint(saved(tmp_path, {"model": some_tensors(), "iteration": 41, "optimizer": {"state": {}}}))
+    assert (content["iteration"], content["optimizer"]) == (41, {"state": {}})
+
+
+def test_a_report_names_everything() -> None:
+    tensors = some_tensors(extra=torch.ones(1))
+    del tensors["0.bias"]
+    tensors["0.weight"] = torch.ones(3, 5)
+    model = a_model()
+    report = load_weights(model, tensors)
+    assert report.loaded == ("1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
+    assert (report.missing, report.unexpected, report.reshaped) == (("0.bias",), ("extra",), {"0.weight": ((3, 5), (3, 2))})
+    assert not report.complete
+    assert report.lines() == [
+        "5 tensors loaded",
+        "1 of another shape, left as initialised: 0.weight [3, 5] instead of [3, 2]",
+        "1 not in the file, left as initialised: 0.bias",
+        "1 in the file that the model has no place for: extra",
+    ]
+    assert_close(model.state_dict()["1.weight"], torch.ones(3))
+    assert_close(model.state_dict()["0.weight"], torch.zeros(3, 2))
+
+
+def test_a_perfect_fit_is_complete() -> None:
+    report = load_weights(a_model(), some_tensors())
+    assert report.complete
+    assert report.lines() == ["7 tensors loaded"]
+
+
+def test_buffers_that_follow_from_the_configuration_are_not_missed() -> None:
+    tensors = some_tensors(
+        pixel_mean=torch.ones(3, 1, 1),
+        pixel_std=torch.ones(3, 1, 1),
+        proposal_generator__anchor_generator__cell_anchors__0=torch.ones(3, 4),
+    )
+    del tensors["1.num_batches_tracked"]
+    assert load_weights(a_model(), tensors).complete
+
+
+def test_half_precision_weights_are_widened() -> None:
+    model = a_model()
+    load_exactly(model, {name: value.half() for name, value in some_tensors().items()}, "weights")
+    assert model.state_dict()["0.weight"].dtype == torch.float32
+
+
+def test_load_exactly_lists_every_tensor_that_does_not_fit() -> None:
+    tensors = some_tensors(extra=torch.ones(1))
+    del tensors["0.bias"]
+    tensors["0.weight"] = torch.ones(3, 5)
+    with pytest.raises(CheckpointError, match=r"m\.pth: tensor '0\.bias' is missing\. Give the configuration") as caught:
+        load_exactly(a_model(), tensors, "m.pth")
+    assert [problem.what for problem in caught.value.problems] == [
+        "tensor '0.bias' is missing",
+        "tensor '0.weight' has shape [3, 5], the model needs [3, 2]",
+        "tensor 'extra' has no place in the model",
+    ]
+
+
+class Malicious:
+    """Unpickling it would make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["torch.save", "a bare pickle"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
+    content = {"model": some_tensors(), "surprise": Malicious(tmp_path / "ran")}
+    path = tmp_path / "model.pth"
+    if legacy:
+        path.write_bytes(pickle.dumps(Malicious(tmp_path / "ran")))
+    else:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"model\.pth: is no checkpoint that loads safely .*Give a \.pth file of tensors"):
+        read_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.95], ids=str)
+def test_a_truncated_file(tmp_path: Path, kept: float) -> None:
+    path = saved(tmp_path, {"model": some_tensors()})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: kept if isinstance(kept, int) else int(len(whole) * kept)])
+    with pytest.raises(CheckpointError, match=r"model\.pth: is (damaged or no checkpoint|no checkpoint that loads safely)"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param([1, 2], r"holds a list\. Give a \.pth file with a state dict", id="a list"),
+        pytest.param(torch.zeros(2), r"holds a Tensor\.", id="a tensor"),
+        pytest.param({"model": {}}, r"holds no tensors\. Give a model's checkpoint", id="no tensors"),
+        pytest.param({"iteration": 3}, r"holds no tensors", id="no model"),
+        pytest.param({0: torch.zeros(1)}, r"holds no tensors", id="tensors without names"),
+    ],
+)
+def test_files_that_hold_something_else(tmp_path: Path, content: object, message: str) -> None:
+    path = saved(tmp_path, content)
+    with pytest.raises(CheckpointError, match=rf"model\.pth: {message}"):
+        state_dict_of(read_checkpoint(path), path)
+
+
+@pytest.mark.parametrize("name", ["missing.pth", "."])
+def test_no_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"does not exist\. Check the path\."):
+        read_checkpoint(tmp_path / name)
+
+
+def test_text_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_text("<html>404</html>", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"model\.pth: is "):
+        read_checkpoint(path)
+
+
+def test_an_empty_report_is_complete() -> None:
+    assert LoadReport((), (), ()).complete

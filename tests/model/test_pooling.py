@@ -1,0 +1,78 @@
+"""Which level a box is pooled from, and what comes out."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from sightline.model.pooling import Pooler
+
+STRIDES = (4, 8, 16, 32)
+
+
+def a_pooler(**changes: object) -> Pooler:
+    defaults = {"resolution": 1, "strides": STRIDES, "sampling_ratio": 1, "aligned": True}
+    return Pooler(**(defaults | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "strides", "level"),
+    [
+        (224.0, STRIDES, 2),
+        (223.0, STRIDES, 1),
+        (447.0, STRIDES, 2),
+        (448.0, STRIDES, 3),
+        (112.0, STRIDES, 1),
+        (111.0, STRIDES, 0),
+        (5000.0, STRIDES, 3),
+        (1.0, STRIDES, 0),
+        (0.0, STRIDES, 0),
+        (224.0, (8, 16, 32), 1),
+        (50.0, (8, 16, 32), 0),
+        (500.0, (8, 16, 32), 2),
+        (500.0, (4, 8), 1),
+    ],
+)
+def test_level_by_size(size: float, strides: tuple[int, ...], level: int) -> None:
+    box = torch.tensor([[10.0, 10, 10 + size, 10 + size]])
+    assert a_pooler(strides=strides).levels(box).tolist() == [level]
+
+
+def test_the_area_decides_not_a_side() -> None:
+    assert a_pooler().levels(torch.tensor([[0.0, 0, 448, 112], [0, 0, 2000, 1]])).tolist() == [2, 0]
+
+
+def test_every_box_comes_from_its_level_in_the_order_given() -> None:
+    """Levels of constant value 1, 2, 3, 4; the second picture's are ten times that."""
+    features = [torch.full((2, 1, 512 // s, 512 // s), float(i + 1)) for i, s in enumerate(STRIDES)]
+    for feature in features:
+        feature[1] *= 10
+    first = torch.tensor([[0.0, 0, 448, 448], [50, 50, 90, 90], [0, 0, 230, 230]])
+    second = torch.tensor([[8.0, 8, 128, 128]])
+    pooled = a_pooler()(features, [first, second])
+    assert pooled.flatten().tolist() == [4.0, 1.0, 3.0, 20.0]
+
+
+@pytest.mark.parametrize(("aligned", "expected"), [(True, 1.5), (False, 2.0)])
+def test_half_a_pixel_is_what_alignment_is_about(aligned: bool, expected: float) -> None:
+    """A ramp along x, sampled at the middle of a box from 0 to 16 px at stride 4: cells 0 to 4, centre 2, or 1.5 aligned."""
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    pooled = a_pooler(strides=(4,), aligned=aligned)([ramp], [torch.tensor([[0.0, 0, 16, 16]])])
+    assert_close(pooled.item(), expected)
+
+
+def test_shape() -> None:
+    features = [torch.zeros(1, 5, 256 // s, 256 // s) for s in STRIDES]
+    assert a_pooler(resolution=7)(features, [torch.tensor([[0.0, 0, 9, 9]] * 3)]).shape == (3, 5, 7, 7)
+
+
+@pytest.mark.parametrize("levels", [1, 4])
+def test_no_boxes_at_all(levels: int) -> None:
+    features = [torch.zeros(2, 5, 64 // s, 64 // s) for s in STRIDES[:levels]]
+    assert a_pooler(strides=STRIDES[:levels], resolution=7)(features, [torch.zeros(0, 4)] * 2).shape == (0, 5, 7, 7)
+
+
+def test_gradients_reach_the_level_that_was_pooled_and_no_other() -> None:
+    features = [torch.ones(1, 1, 512 // s, 512 // s, requires_grad=True) for s in STRIDES]
+    a_pooler()(features, [torch.tensor([[0.0, 0, 230, 230]])]).sum().backward()
+    reached = [feature.grad is not None and bool(feature.grad.abs().sum() > 0) for feature in features]
+    assert reached == [False, False, True, False]
