@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import CheckpointError, Problem
+from sightline.model.pickles import matched_by_end, read_pickle
 
 RECOMPUTED = ("anchor_generator.cell_anchors", "pixel_mean", "pixel_std", "num_batches_tracked")
 """Buffers of older Detectron2 checkpoints that follow from the configuration; leaving them out changes nothing."""
@@ -84,6 +85,21 @@ def state_dict_of(checkpoint: Mapping[str, object], where: object) -> dict[str, 
     if not tensors:
         raise CheckpointError(where, "holds no tensors", "Give a model's checkpoint.")
     return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def read_weights(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a .pth checkpoint or of Detectron2's or Caffe2's .pkl, under the names of the model's `own` state.
+
+    Raises:
+        CheckpointError: missing, damaged, or holding anything but tensors and plain containers.
+    """
+    if path.suffix != ".pkl":
+        return state_dict_of(read_checkpoint(path), path)
+    if not path.is_file():
+        raise CheckpointError(path, "does not exist", "Check the path.")
+    with path.open("rb") as file:
+        tensors, by_end = read_pickle(file, path)
+    return matched_by_end(tensors, own) if by_end else tensors
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> LoadReport:

@@ -19,9 +19,10 @@ from sightline.config.schema import Config, Input
 from sightline.config.yaml_dialect import dump
 from sightline.dataset.loader import TrainingSet, default_workers, load_batches, training_images
 from sightline.dataset.transforms import Augmentation
+from sightline.downloads import cache_folder, fetch, is_address
 from sightline.errors import CheckpointError, ConfigError, SightlineError
 from sightline.model.build import build_detector
-from sightline.model.checkpoint import load_weights, read_checkpoint, state_dict_of
+from sightline.model.checkpoint import load_weights, read_weights
 from sightline.model.detector import GeneralizedRCNN
 from sightline.records import Dataset
 from sightline.storage import write_json, write_text
@@ -88,6 +89,7 @@ def run_training(
     resuming: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    cache: Path | None = None,
     show: Callable[[Progress], None] = log_line,
     where: str = "config",
 ) -> Run:
@@ -96,6 +98,7 @@ def run_training(
     resuming: go on from `output`'s last checkpoint; a run that was killed before its first begins again
     device:   "auto" follows MODEL.DEVICE: the GPU if there is one
     workers:  processes that read pictures; None chooses for this machine
+    cache:    where downloaded weights are kept; None: SIGHTLINE_CACHE, else the user's cache folder
 
     Raises:
         ConfigError: what is asked is not supported or contradicts the data set.
@@ -114,7 +117,7 @@ def run_training(
     torch.manual_seed(config.seed)
     model = build_detector(config, where)
     if last is None:
-        start_from(model, config.model.weights)
+        start_from(model, config.model.weights, cache_folder(os.environ) if cache is None else cache)
     model.to(choose_device(config.model.device if device == "auto" else device))
     solver = config.solver
     optimizer = build_optimizer(model, solver)
@@ -178,11 +181,12 @@ def require_same_classes(output: Path, begun: Mapping[str, object], class_names:
         )
 
 
-def start_from(model: GeneralizedRCNN, weights: str) -> None:
-    """Load the weights that training begins from; "" begins from random ones.
+def start_from(model: GeneralizedRCNN, weights: str, cache: Path) -> None:
+    """Load the weights that training begins from: a file, or an address that is fetched into `cache`; "" is random ones.
 
     Raises:
-        CheckpointError: they are remote, unreadable, or nothing in them fits.
+        CheckpointError: they are unreadable, or nothing in them fits.
+        RunError: they cannot be downloaded.
     """
     if not weights:
         frozen = sum(not parameter.requires_grad for parameter in model.parameters())
@@ -193,13 +197,8 @@ def start_from(model: GeneralizedRCNN, weights: str) -> None:
                 frozen,
             )
         return
-    if "://" in weights:
-        raise CheckpointError(
-            "MODEL.WEIGHTS",
-            f"is {weights!r}, and downloading is not supported yet",
-            "Give a local .pth file with --weights, or --weights '' to start from random weights.",
-        )
-    report = load_weights(model, state_dict_of(read_checkpoint(Path(weights)), weights))
+    path = fetch(weights, cache) if is_address(weights) else Path(weights)
+    report = load_weights(model, read_weights(path, model.state_dict()))
     if not report.loaded:
         raise CheckpointError(
             weights, f"shares no tensor with the model ({'; '.join(report.lines())})", "Give weights of this architecture."
