@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sightline.errors import CheckpointError
-from sightline.model.checkpoint import read_checkpoint, state_dict_of
+from sightline.model.checkpoint import load_exactly, read_checkpoint, state_dict_of
 from sightline.storage import atomic_write, write_text
 
 LAST = "last_checkpoint"
@@ -74,8 +74,8 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Tr
     content = read_checkpoint(path)
     if "optimizer" not in content or not isinstance(content.get("iteration"), int):
         raise CheckpointError(path, "holds weights only", "Start from it with --weights instead of --resume.")
+    load_exactly(model, state_dict_of(content, path), path)
     try:
-        model.load_state_dict(state_dict_of(content, path))
         optimizer.load_state_dict(content["optimizer"])  # type: ignore[arg-type]  # read from a file: checked by torch
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -1,0 +1,324 @@
+"""A whole training, tiny: the run folder, what is refused before it starts, and resuming bit by bit."""
+
+import json
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders import a_config, a_data_folder, a_dataset, a_detector, a_record, a_run, an_instance
+from torch.testing import assert_close
+
+from sightline.config.support import require_supported
+from sightline.config.yaml_dialect import load_file
+from sightline.errors import CheckpointError, ConfigError, DatasetError, RunError, SightlineError
+from sightline.training.hooks import Progress, StopOnBadLoss
+from sightline.training.run import DEFAULT_CLASSES, Run, examples, run_training, with_classes, with_seed
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(path, weights_only=True)["model"])
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """A run that is killed when `step` steps are done, before anything of that step is saved."""
+
+    def after_step(self: StopOnBadLoss, state: Any, losses: object, batch: object) -> None:
+        if state.step == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StopOnBadLoss, "after_step", after_step)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return a_run(tmp_path_factory.mktemp("finished") / "run")
+
+
+def test_what_a_run_leaves(finished: Run) -> None:
+    assert {path.name for path in finished.folder.iterdir()} >= {
+        "config.yaml", "run.json", "metrics.json", "model_0000001.pth", "last_checkpoint", "model_final.pth",
+    }  # fmt: skip
+    assert not list(finished.folder.glob("*.partial"))
+    assert (finished.checkpoint, finished.class_names, finished.steps) == (
+        finished.folder / "model_final.pth",
+        ("cat", "dog"),
+        4,
+    )
+    assert (finished.folder / "last_checkpoint").read_text(encoding="utf-8") == "model_final.pth"
+
+
+def test_the_config_tells_everything(finished: Run) -> None:
+    config = load_file(finished.folder / "config.yaml")
+    require_supported(config, "config.yaml")
+    assert config == replace(a_config(), model=config.model)
+    assert (config.model.roi_heads.num_classes, config.model.retinanet.num_classes) == (2, 2)
+
+
+def test_run_json_tells_what_the_config_cannot(finished: Run) -> None:
+    facts = json.loads((finished.folder / "run.json").read_text(encoding="utf-8"))
+    assert facts["versions"].keys() == {"sightline", "torch"}
+    del facts["versions"]
+    assert facts == {
+        "format": 1,
+        "class_names": ["cat", "dog"],
+        "images": 6,
+        "boxes": 6,
+        "steps": 4,
+        "batch_size": 2,
+        "seed": 0,
+    }
+
+
+def test_metrics_are_json_lines(finished: Run) -> None:
+    (line,) = (finished.folder / "metrics.json").read_text(encoding="utf-8").splitlines()
+    metrics = json.loads(line)
+    assert metrics["iteration"] == 3
+    assert {"total_loss", "loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc", "lr", "eta_seconds"} <= metrics.keys()
+
+
+def test_the_weights_have_learned(finished: Run) -> None:
+    fresh, trained = a_detector(seed=0).state_dict(), weights_of(finished.checkpoint)
+    assert fresh.keys() == trained.keys()
+    assert not torch.equal(
+        fresh["roi_heads.box_predictor.cls_score.weight"], trained["roi_heads.box_predictor.cls_score.weight"]
+    )
+
+
+def test_the_same_seed_gives_the_same_bits(finished: Run, tmp_path: Path) -> None:
+    assert_close(weights_of(a_run(tmp_path / "run").checkpoint), weights_of(finished.checkpoint), rtol=0, atol=0)
+
+
+def test_another_seed_gives_others(finished: Run, tmp_path: Path) -> None:
+    other = weights_of(a_run(tmp_path / "run", "SEED", "5").checkpoint)
+    assert not torch.equal(
+        other["backbone.fpn_lateral3.weight"], weights_of(finished.checkpoint)["backbone.fpn_lateral3.weight"]
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """Killed at step 5 of 6, two steps after a checkpoint: weights, momentum and random draws continue as if nothing was."""
+    overrides = ("SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "3", "INPUT.RANDOM_FLIP", "horizontal")
+    whole = a_run(tmp_path / "whole", *overrides, workers=workers)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 5)
+        with pytest.raises(KeyboardInterrupt):
+            a_run(tmp_path / "killed", *overrides, workers=workers)
+    assert (tmp_path / "killed" / "last_checkpoint").read_text(encoding="utf-8") == "model_0000002.pth"
+    torch.manual_seed(12345)  # another process
+    resumed = a_run(tmp_path / "killed", *overrides, workers=workers, resuming=True)
+    one, other = (torch.load(run.checkpoint, weights_only=True) for run in (whole, resumed))
+    assert_close(dict(other["model"]), dict(one["model"]), rtol=0, atol=0)
+    assert_close(other["optimizer"]["state"], one["optimizer"]["state"], rtol=0, atol=0)
+    assert (other["iteration"], other["scheduler"]) == (one["iteration"], one["scheduler"])
+    assert_close(other["sightline"]["rng"]["cpu"], one["sightline"]["rng"]["cpu"])
+
+
+def test_a_drawn_seed_is_kept_when_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            a_run(tmp_path / "run", "SEED", "-1")
+    drawn = load_file(tmp_path / "run" / "config.yaml").seed
+    assert drawn >= 0
+    a_run(tmp_path / "run", "SEED", "-1", resuming=True)
+    assert load_file(tmp_path / "run" / "config.yaml").seed == drawn
+
+
+def test_drawn_seeds_differ() -> None:
+    config = a_config("SEED", "-1")
+    assert len({with_seed(config, {}).seed for _ in range(8)}) > 1
+    assert with_seed(a_config("SEED", "3"), {"seed": 9}).seed == 3
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_after(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            a_run(tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text('{"iteration": 0}\n', encoding="utf-8")
+    again = a_run(tmp_path / "run", resuming=True)
+    assert_close(weights_of(again.checkpoint), weights_of(finished.checkpoint), rtol=0, atol=0)
+    lines = (tmp_path / "run" / "metrics.json").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [3]
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
+    before = weights_of(a_run(tmp_path / "run").checkpoint)
+    again = a_run(tmp_path / "run", resuming=True)
+    assert again.steps == 4
+    assert_close(weights_of(again.checkpoint), before, rtol=0, atol=0)
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tmp_path: Path) -> None:
+    a_run(tmp_path / "run")
+    shown: list[Progress] = []
+    longer = a_run(tmp_path / "run", "SOLVER.MAX_ITER", "6", resuming=True, show=shown.append)
+    assert (longer.steps, [progress.step for progress in shown]) == (6, [6])
+
+
+def test_classes_come_from_the_data_set() -> None:
+    for asked in (DEFAULT_CLASSES, 3):
+        config = with_classes(a_config("MODEL.ROI_HEADS.NUM_CLASSES", str(asked)), ("a", "b", "c"), "config")
+        assert (config.model.roi_heads.num_classes, config.model.retinanet.num_classes) == (3, 3)
+
+
+def test_a_contradicting_number_of_classes(tmp_path: Path) -> None:
+    message = r"mine\.yaml: MODEL\.ROI_HEADS\.NUM_CLASSES is 5, the data set has 2 classes \(cat, dog\)\. Leave the key out"
+    with pytest.raises(ConfigError, match=message):
+        a_run(tmp_path / "run", "MODEL.ROI_HEADS.NUM_CLASSES", "5", where="mine.yaml")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("leftover", ["metrics.json", "last_checkpoint", "model_final.pth"])
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, leftover: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / leftover).write_text("", encoding="utf-8")
+    with pytest.raises(SightlineError, match=r"run: already holds a run\. Choose another folder, .* --resume") as caught:
+        a_run(tmp_path / "run")
+    assert caught.value.exit_code == 2
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [leftover]
+
+
+def test_a_model_without_state_is_nothing_to_resume(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model_final.pth").write_text("", encoding="utf-8")
+    with pytest.raises(SightlineError, match=r"holds a model_final\.pth, but no last_checkpoint to go on from\. .*--weights"):
+        a_run(tmp_path / "run", resuming=True)
+
+
+def test_a_resumed_run_has_the_same_classes(finished: Run, tmp_path: Path) -> None:
+    dataset = a_data_folder(tmp_path / "images", names=("dog", "cat"))
+    message = r"run\.json: says classes \['cat', 'dog'\], the data set has \['dog', 'cat'\]\. Train into another folder"
+    with pytest.raises(SightlineError, match=message):
+        run_training(a_config(), dataset=dataset, images=tmp_path / "images", output=finished.folder, resuming=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        pytest.param(("MODEL.MASK_ON", "True"), ConfigError, r"MODEL\.MASK_ON is True, which is not supported", id="masks"),
+        pytest.param(("MODEL.DEVICE", "tpu9"), ConfigError, r"device: 'tpu9' cannot be used", id="a device"),
+        pytest.param(("MODEL.WEIGHTS", "gone.pth"), CheckpointError, r"gone\.pth: does not exist", id="missing weights"),
+        pytest.param(
+            ("INPUT.MIN_SIZE_TRAIN", "()"), ConfigError, r"INPUT\.MIN_SIZE_TRAIN is \[\], .* at least one", id="no size"
+        ),
+        pytest.param(
+            ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "range", "INPUT.MIN_SIZE_TRAIN", "(64, 48)"),
+            ConfigError,
+            r"INPUT\.MIN_SIZE_TRAIN is \[64, 48\], sampled by 'range'\. Give the two ends of the range",
+            id="a range that falls",
+        ),
+        pytest.param(("SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0"), ConfigError, r"SOLVER: cannot be used", id="solver"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder(
+    tmp_path: Path, overrides: tuple[str, ...], error: type[SightlineError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        a_run(tmp_path / "run", *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_without_boxes(tmp_path: Path) -> None:
+    dataset = a_data_folder(tmp_path / "images", count=2, empty=2)
+    with pytest.raises(DatasetError, match=r"training data: 2 pictures hold no box to learn from\. Add labelled pictures"):
+        run_training(a_config(), dataset=dataset, images=tmp_path / "images", output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_losses_that_are_no_numbers_stop_the_run(tmp_path: Path) -> None:
+    message = r"step \d: losses are no numbers any more: .*; the batch was 00\d\.png, 00\d\.png\. Lower SOLVER\.BASE_LR"
+    with pytest.raises(RunError, match=message) as caught:
+        a_run(tmp_path / "run", "SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_ITERS", "0", "SOLVER.CHECKPOINT_PERIOD", "0")
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_vanishes_is_named_whoever_reads_it(tmp_path: Path, workers: int) -> None:
+    dataset = a_data_folder(tmp_path / "images")
+    for record in dataset.images:
+        (tmp_path / "images" / record.file_name).unlink()
+    with pytest.raises(DatasetError, match=r"00\d\.png: cannot be read \(No such file or directory\)") as caught:
+        run_training(a_config(), dataset=dataset, images=tmp_path / "images", output=tmp_path / "run", workers=workers)
+    assert len(caught.value.problems) == 2  # the whole batch
+
+
+def test_starting_from_a_runs_weights(finished: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="sightline"):
+        a_run(tmp_path / "run", "MODEL.WEIGHTS", str(finished.checkpoint), "SOLVER.BASE_LR", "1e-20")
+    loaded = weights_of(tmp_path / "run" / "model_final.pth")
+    name = "roi_heads.box_predictor.cls_score.weight"
+    assert_close(loaded[name], weights_of(finished.checkpoint)[name])
+    assert any(re.search(r"weights .*model_final\.pth: \d+ tensors loaded", line) for line in caplog.messages)
+
+
+def test_weights_that_fit_in_part_are_reported(finished: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tensors = weights_of(finished.checkpoint)
+    tensors["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(81, 16)
+    tensors["roi_heads.mask_head.deconv.weight"] = torch.zeros(1)
+    del tensors["backbone.fpn_lateral3.weight"]
+    torch.save(tensors, tmp_path / "other.pth")
+    with caplog.at_level(logging.INFO, logger="sightline"):
+        a_run(tmp_path / "run", "MODEL.WEIGHTS", str(tmp_path / "other.pth"))
+    text = "\n".join(caplog.messages)
+    assert "of another shape, left as initialised: roi_heads.box_predictor.cls_score.weight [81, 16] instead of [3, 16]" in text
+    assert "1 not in the file, left as initialised: backbone.fpn_lateral3.weight" in text
+    assert "1 in the file that the model has no place for: roi_heads.mask_head.deconv.weight" in text
+
+
+def test_weights_that_fit_nowhere_are_refused(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(
+        CheckpointError, match=r"other\.pth: shares no tensor with the model .*Give weights of this architecture"
+    ):
+        a_run(tmp_path / "run", "MODEL.WEIGHTS", str(tmp_path / "other.pth"))
+    assert not (tmp_path / "run").exists()
+
+
+FROZEN = r"warning: training starts from random weights, and \d+ tensors of the backbone are frozen and will stay random"
+
+
+def test_frozen_random_weights_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a_run(tmp_path / "run", "MODEL.BACKBONE.FREEZE_AT", "2")
+    assert [record.levelname for record in caplog.records if re.match(FROZEN, record.getMessage())] == ["WARNING"]
+    caplog.clear()
+    a_run(tmp_path / "run", "MODEL.BACKBONE.FREEZE_AT", "2", "SOLVER.MAX_ITER", "5", resuming=True)
+    assert not any(re.match(FROZEN, message) for message in caplog.messages)
+
+
+def test_nothing_frozen_nothing_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a_run(tmp_path / "run")
+    assert not any(re.match(FROZEN, message) for message in caplog.messages)
+
+
+@pytest.mark.parametrize(("left_out", "count"), [("True", 1), ("False", 3)])
+def test_background_pictures_are_left_out_or_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left_out: str, count: int
+) -> None:
+    dataset = a_data_folder(tmp_path / "images", count=3, empty=2)
+    with caplog.at_level(logging.INFO, logger="sightline"):
+        found = examples(a_config("DATALOADER.FILTER_EMPTY_ANNOTATIONS", left_out), dataset, tmp_path, "config")
+    assert len(found) == count
+    told = "2 of 3 pictures without boxes are left out (DATALOADER.FILTER_EMPTY_ANNOTATIONS)" in caplog.messages
+    assert told is (left_out == "True")
+
+
+def test_training_on_background_batches(tmp_path: Path) -> None:
+    """Batches of two out of six pictures of which one has a box: most hold none at all."""
+    dataset = a_data_folder(tmp_path / "images", empty=5)
+    run = run_training(a_config(), dataset=dataset, images=tmp_path / "images", output=tmp_path / "run", workers=0)
+    assert all(torch.isfinite(value).all() for value in weights_of(run.checkpoint).values())
+
+
+def test_pictures_that_hold_crowds_only_teach_nothing(tmp_path: Path) -> None:
+    crowd = a_record(1, instances=(an_instance(crowd=True),))
+    with pytest.raises(DatasetError, match="hold no box to learn from"):
+        examples(a_config(), a_dataset([crowd]), tmp_path, "config")
