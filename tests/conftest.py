@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Networks in tests are tiny: one thread is as fast as two, and does not wait at barriers when the machine has other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -39,7 +39,6 @@ def train(
     from sightline.config.sources import load
     from sightline.config.support import ignored
     from sightline.dataset.folder import open_part, require_sound
-    from sightline.journey import train as run_train
 
     log_to_stderr()
     settings = load(config, all_overrides(overrides, weights))
@@ -47,6 +46,9 @@ def train(
         note(f"note: ignored {line}")
     part = open_part(data, split)
     require_sound(part)
+
+    from sightline.journey import train as run_train  # brings torch: mistakes above are told without waiting for it
+
     done = run_train(
         settings, part, output, resuming=resume, device=device, workers=workers, show=progress_display(), where=config
     )
