@@ -253,7 +253,7 @@ def test_a_picture_that_vanishes_is_named_whoever_reads_it(tmp_path: Path, worke
 
 def test_starting_from_a_runs_weights(finished: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="sightline"):
-        a_run(tmp_path / "run", "MODEL.WEIGHTS", str(finished.checkpoint), "SOLVER.BASE_LR", "1e-20")
+        a_run(tmp_path / "run", "MODEL.WEIGHTS", str(finished.checkpoint), "SOLVER.BASE_LR", "1e-9")
     loaded = weights_of(tmp_path / "run" / "model_final.pth")
     name = "roi_heads.box_predictor.cls_score.weight"
     assert_close(loaded[name], weights_of(finished.checkpoint)[name])

@@ -112,8 +112,12 @@ def read_archive(path: Path) -> dict[str, bytes]:
                 name = member_name(member, path)
                 file = archive.extractfile(member)
                 members[name] = b"" if file is None else file.read()
+            rest = archive.fileobj
+            while rest is not None and rest.read(2**20):  # to the very end, where gzip keeps the checksum of all before
+                pass
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise BundleError(path, f"is no archive or is damaged ({error})", "Pack or copy the bundle again.") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")  # tarfile adds a line for every format
+        raise BundleError(path, f"is no archive or is damaged ({reason})", "Pack or copy the bundle again.") from error
     return members
 
 

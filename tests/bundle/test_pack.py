@@ -1,0 +1,156 @@
+"""A run, or any weights with their configuration, to one file; nothing half-written when that fails."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from builders import a_config, a_detector, a_run
+
+from sightline import storage
+from sightline.bundle.archive import read_archive, sha256
+from sightline.bundle.load import load_model
+from sightline.bundle.pack import pack_files, pack_run
+from sightline.config.yaml_dialect import dump, load_file
+from sightline.errors import BundleError, CheckpointError, ConfigError, SightlineError
+from sightline.training.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return a_run(tmp_path_factory.mktemp("trained") / "run")
+
+
+def weights_file(folder: Path) -> Path:
+    torch.save({"model": a_detector().state_dict(), "optimizer": {"state": {}}, "iteration": 9}, folder / "weights.pth")
+    return folder / "weights.pth"
+
+
+def config_file(folder: Path, text: str | None = None) -> Path:
+    (folder / "my.yaml").write_text(dump(a_config()) if text is None else text, encoding="utf-8")
+    return folder / "my.yaml"
+
+
+def test_what_a_bundle_of_a_run_holds(run: Run, tmp_path: Path) -> None:
+    (run.folder / "inference").mkdir(exist_ok=True)
+    (run.folder / "inference" / "scores.json").write_text('{"bbox": {"AP50": 0.25}}', encoding="utf-8")
+    packed = pack_run(run.folder, tmp_path / "deep" / "model.tar.gz")
+    members = read_archive(packed.path)
+    assert sorted(members) == ["bundle.json", "config.yaml", "model.pth"]
+    assert members["config.yaml"] == (run.folder / "config.yaml").read_bytes()
+    manifest = json.loads(members["bundle.json"])
+    assert (manifest["format"], manifest["class_names"], manifest["score_threshold"]) == (1, ["cat", "dog"], 0.05)
+    assert (manifest["training"]["images"], manifest["scores"]) == (6, {"bbox": {"AP50": 0.25}})
+    assert manifest["files"] == {name: sha256(members[name]) for name in ("config.yaml", "model.pth")}
+
+
+def test_what_is_told_of_a_bundle(run: Run, tmp_path: Path) -> None:
+    packed = pack_run(run.folder, tmp_path / "model.tar.gz")
+    content = packed.path.read_bytes()
+    assert (packed.class_names, packed.size_bytes) == (("cat", "dog"), len(content))
+    assert packed.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_packing_twice_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    assert pack_run(run.folder, tmp_path / "a.tar.gz").sha256 == pack_run(run.folder, tmp_path / "b.tar.gz").sha256
+
+
+def test_only_the_models_tensors_travel(run: Run, tmp_path: Path) -> None:
+    """Momentum would double the size."""
+    packed = pack_run(run.folder, tmp_path / "model.tar.gz")
+    (tmp_path / "model.pth").write_bytes(read_archive(packed.path)["model.pth"])
+    content = torch.load(tmp_path / "model.pth", weights_only=True)
+    assert set(content) == {"model"}
+    assert set(content["model"]) == set(a_detector().state_dict())
+
+
+def test_files_from_anywhere(tmp_path: Path) -> None:
+    packed = pack_files(weights_file(tmp_path), config_file(tmp_path), tmp_path / "m.tar.gz", ["Hund", "Katze ß"])
+    model = load_model(packed.path)
+    assert (model.class_names, model.facts) == (("Hund", "Katze ß"), {})
+
+
+def test_a_config_on_a_base_travels_written_out(tmp_path: Path) -> None:
+    config_file(tmp_path).replace(tmp_path / "base.yaml")
+    config = config_file(tmp_path, "_BASE_: base.yaml\nSEED: 77\n")
+    packed = pack_files(weights_file(tmp_path), config, tmp_path / "m.tar.gz")
+    (tmp_path / "out.yaml").write_bytes(read_archive(packed.path)["config.yaml"])
+    assert load_file(tmp_path / "out.yaml") == a_config("SEED", "77")
+
+
+def test_names_given_when_packing_go_before_the_runs(run: Run, tmp_path: Path) -> None:
+    assert load_model(pack_run(run.folder, tmp_path / "m.tar.gz", ["a", "b"]).path).class_names == ("a", "b")
+
+
+def test_an_existing_bundle_is_replaced(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.tar.gz").write_text("old", encoding="utf-8")
+    pack_run(run.folder, tmp_path / "model.tar.gz")
+    assert load_model(tmp_path / "model.tar.gz").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "names", "error", "message"),
+    [
+        pytest.param(None, None, ["one"], BundleError, "has 2 classes, but 1 class names", id="names"),
+        pytest.param("SEEED: 1", None, None, ConfigError, "unknown key 'SEEED'", id="a key"),
+        pytest.param("VERSION: 2", None, None, ConfigError, "which is not supported", id="an architecture"),
+        pytest.param("_BASE_: gone.yaml", None, None, ConfigError, r"gone\.yaml: cannot be read", id="a base"),
+        pytest.param(None, b"", None, CheckpointError, r"weights\.pth: is damaged", id="empty weights"),
+    ],
+)
+def test_what_cannot_be_loaded_is_not_packed(
+    tmp_path: Path,
+    config: str | None,
+    weights: bytes | None,
+    names: list[str] | None,
+    error: type[SightlineError],
+    message: str,
+) -> None:
+    checkpoint = weights_file(tmp_path)
+    if weights is not None:
+        checkpoint.write_bytes(weights)
+    with pytest.raises(error, match=message):
+        pack_files(checkpoint, config_file(tmp_path, config), tmp_path / "out" / "m.tar.gz", names)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("missing", ["weights.pth", "my.yaml"])
+def test_files_that_are_missing(tmp_path: Path, missing: str) -> None:
+    weights, config = weights_file(tmp_path), config_file(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(BundleError, match=rf"{missing}: does not exist\. Check the path\."):
+        pack_files(weights, config, tmp_path / "m.tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ((), r"run: has no config\.yaml and no model\.pth\. Give the folder of a finished training"),
+        (("config.yaml",), r"run: has no model\.pth\."),
+        (None, r"run: is no run folder\. Give the folder that `sightline train` wrote"),
+    ],
+)
+def test_folders_that_are_no_run(tmp_path: Path, there: tuple[str, ...] | None, message: str) -> None:
+    if there is not None:
+        (tmp_path / "run").mkdir()
+        for name in there:
+            (tmp_path / "run" / name).write_text("", encoding="utf-8")
+    with pytest.raises(BundleError, match=message):
+        pack_run(tmp_path / "run", tmp_path / "m.tar.gz")
+    assert not (tmp_path / "m.tar.gz").exists()
+
+
+def test_a_write_that_is_cut_off_leaves_the_bundle_before(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "model.tar.gz"
+    pack_run(run.folder, target)
+    before = target.read_bytes()
+
+    def fail(_: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        pack_run(run.folder, target, ["other", "names"])
+    assert target.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model.tar.gz"]
