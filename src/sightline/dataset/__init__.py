@@ -1,0 +1,1 @@
+"""Pictures and labels on disk: the dataset folder, its split, statistics, and what training reads of it."""

@@ -1,0 +1,1 @@
+"""Detections and labels to numbers: scores, and the files that hold them."""

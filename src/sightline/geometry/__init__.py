@@ -1,0 +1,1 @@
+"""Boxes in numpy: for files and scores. Their torch twin is in model/boxes.py."""

@@ -1,0 +1,1 @@
+"""Detections for people: boxes drawn on pictures."""
