@@ -84,6 +84,11 @@ def test_scaled_there_and_back_is_as_before(rows: list[Box], height: int, width:
     np.testing.assert_allclose(scale_boxes(scale_boxes(boxes(*rows), one, other), other, one), boxes(*rows), atol=1e-9)
 
 
+def test_scaling_across_and_down() -> None:
+    scaled = scale_boxes(boxes((10, 10, 20, 30)), ImageSize(100, 100), ImageSize(50, 200))
+    np.testing.assert_allclose(scaled, boxes((20, 5, 40, 15)))
+
+
 def test_clipping() -> None:
     np.testing.assert_array_equal(clip_boxes(boxes((-5, -5, 500, 20)), ImageSize(50, 100)), boxes((0, 0, 100, 20)))
 

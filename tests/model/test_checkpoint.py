@@ -122,7 +122,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, legacy: boo
     content = {"model": some_tensors(), "surprise": Malicious(tmp_path / "ran")}
     path = tmp_path / "model.pth"
     if legacy:
-        path.write_bytes(pickle.dumps(Malicious(tmp_path / "ran")))
+        path.write_bytes(pickle.dumps(Malicious(tmp_path / "ran"), protocol=2))
     else:
         torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"model\.pth: is no checkpoint that loads safely .*Give a \.pth file of tensors"):

@@ -174,7 +174,8 @@ def test_anchors_that_cross_the_edge(boundary: int, crossing: bool) -> None:
     first = (anchors == torch.tensor([-4.0, -4, 4, 4])).all(1)
     inside = (anchors == torch.tensor([4.0, 4, 12, 12])).all(1)
     assert (labels[first] != IGNORE).tolist() == [crossing]
-    assert labels[inside].tolist() == [0]
+    far_right = (anchors == torch.tensor([36.0, 4, 44, 12])).all(1)  # inside 48 px of width, beyond 32 of height
+    assert labels[inside | far_right].tolist() == [0, 0]
 
 
 def test_losses_by_hand() -> None:

@@ -71,9 +71,10 @@ def test_what_is_frozen_does_not_learn() -> None:
 
 
 def test_a_shared_parameter_comes_once() -> None:
-    layer = nn.Linear(2, 2)
-    groups = parameter_groups(nn.Sequential(layer, layer), SOLVER)
-    assert sum(len(group["params"]) for group in groups) == 2  # type: ignore[arg-type]
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    other.weight = one.weight
+    groups = parameter_groups(nn.Sequential(one, other), SOLVER)
+    assert sum(len(group["params"]) for group in groups) == 3  # type: ignore[arg-type]
 
 
 def test_schedules_start_from_the_groups_own_rate() -> None:
