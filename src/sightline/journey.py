@@ -54,7 +54,7 @@ INFERENCE = "inference"
 SCORES, RESULTS = "scores.json", "coco_instances_results.json"
 """What evaluation leaves in a run's folder `inference`, by Detectron2's names."""
 
-DEMO_PICTURES = 500
+DEMO_PICTURES = 600
 DEMO_FRACTIONS = {"train": 0.75, "val": 0.05, "test": 0.2}
 DEMO_SEED = 0
 

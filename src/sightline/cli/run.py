@@ -73,7 +73,7 @@ def demo(
         Path, typer.Option("-o", "--output", metavar="WORK", help="The folder for everything that is made.")
     ] = Path("demo"),
     *,
-    pictures: Annotated[int, typer.Option(min=20, help="How many to draw; a fifth is held out.")] = 500,
+    pictures: Annotated[int, typer.Option(min=20, help="How many to draw; a fifth is held out.")] = 600,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps. Default: the preset's.")] = None,
     device: Device = "auto",
     workers: Workers = None,
