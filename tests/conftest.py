@@ -4,9 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Networks in tests are tiny: one thread is as fast as two, and does not wait at barriers when the machine has other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples on every run, and no verdict by the clock. To search for new ones: pytest --hypothesis-profile=search
+settings.register_profile("sightline", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sightline")
 
 
 @pytest.fixture(scope="session")

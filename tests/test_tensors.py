@@ -32,11 +32,18 @@ def test_mirrored_views_are_taken_and_the_picture_is_not_shared(order: str) -> N
     np.testing.assert_array_equal(image, before)
 
 
-@pytest.mark.parametrize("name", ["auto", "cuda"])
-@pytest.mark.parametrize(("gpu", "expected"), [(True, "cuda"), (False, "cpu")])
-def test_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch, name: str, gpu: bool, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("configured", "gpu", "expected"), [("cuda", True, "cuda"), ("cuda", False, "cpu"), ("cpu", True, "cpu")]
+)
+def test_auto_follows_the_configuration(monkeypatch: pytest.MonkeyPatch, configured: str, gpu: bool, expected: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert choose_device(name) == torch.device(expected)
+    assert choose_device("auto", configured) == torch.device(expected)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_asked_for_must_be_there() -> None:
+    with pytest.raises(ConfigError, match=r"'cuda' cannot be used"):
+        choose_device("cuda")
 
 
 def test_the_cpu_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,16 +284,16 @@ def demo(
 
 
 def ask_server(journey: Journey, part: DatasetPart, to: Path, device: str, say: Say) -> Path:
-    """Serve the bundle on a free port, send the held-out picture with the most objects, and draw what comes back."""
+    """Serve the bundle on a free port, send the first held-out picture with several objects, and draw what comes back."""
     if part.images_dir is None:
         raise DatasetError(part.annotations, "has no pictures", "Import the data set with --images.")
     began = time.perf_counter()
-    fullest = max(part.dataset.images, key=lambda image: len(image.instances))
-    picture = read_image(part.images_dir / fullest.file_name)
+    chosen = next((image for image in part.dataset.images if len(image.instances) > 1), part.dataset.images[0])
+    picture = read_image(part.images_dir / chosen.file_name)
     with running(load_model(journey.bundle, device=device)) as address:
         remote = connect(address)
         (found,) = remote.predict([picture])
-        say(f"served {journey.bundle.name} at {address}: {fullest.file_name} has {describe(found, remote.class_names)}")
+        say(f"served {journey.bundle.name} at {address}: {chosen.file_name} shows {describe(found, remote.class_names)}")
     say(f"asked over HTTP and stopped the server  {time.perf_counter() - began:.1f} s")
     with atomic_write(to) as file:
         Pillow.fromarray(draw(picture, found, remote.class_names, threshold=SHOWN)).save(file, format="PNG")

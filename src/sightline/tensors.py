@@ -14,15 +14,17 @@ def to_tensor(image: Image, color_order: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)))
 
 
-def choose_device(name: str) -> torch.device:
-    """The device for "auto" or "cuda" (the GPU if there is one, else the CPU), "cpu", "cuda:1", "mps", ...
+def choose_device(asked: str, configured: str = "cuda") -> torch.device:
+    """The device for "auto", "cpu", "cuda", "cuda:1", "mps", ...
 
-    "cuda" falls back to the CPU because every Detectron2 config says it by default.
+    "auto" follows the model's MODEL.DEVICE, where "cuda" is the GPU if there is one, else the CPU: every Detectron2 config says
+    it by default. Asked for by name, a GPU must be there.
 
     Raises:
         ConfigError: no such device here.
     """
-    if name in ("auto", "cuda"):
+    name = configured if asked == "auto" else asked
+    if asked == "auto" and name == "cuda":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -91,6 +91,8 @@ def test_every_key_can_be_given_as_text() -> None:
         pytest.param("SOLVER.WEIGHT_DECAY_BIAS", "null", None, id="YAML's null"),
         pytest.param("SOLVER.WEIGHT_DECAY_BIAS", "0", 0.0, id="a number where None is allowed"),
         pytest.param("MODEL.WEIGHTS", "", "", id="empty text"),
+        pytest.param("MODEL.RESNETS.NORM", "''", "", id="empty text in quotes"),
+        pytest.param("MODEL.WEIGHTS", '"a b.pth"', "a b.pth", id="text in quotes"),
         pytest.param("OUTPUT_DIR", "12", "12", id="text that looks like a number"),
         pytest.param("SEED", " 7 ", 7, id="spaces around"),
     ],

@@ -59,6 +59,17 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> Non
     assert_close(dict(again.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
 
 
+def test_the_configuration_decides_the_rate_after_a_resume(tmp_path: Path) -> None:
+    """config.yaml tells the new rate, so the new one must act; the momenta are the past's."""
+    _, before = saved(tmp_path)
+    model = a_model()
+    optimizer = an_optimizer(model, lr=0.01)
+    resume(tmp_path / FINAL, model, optimizer)
+    assert optimizer.param_groups[0]["initial_lr"] == optimizer.param_groups[0]["lr"] == 0.01
+    momenta = [state["momentum_buffer"] for state in optimizer.state.values()]
+    assert_close(momenta, [state["momentum_buffer"] for state in before.state.values()])
+
+
 def test_last_checkpoint_follows_the_newest(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) is None
     saved(tmp_path, "model_0000001.pth")

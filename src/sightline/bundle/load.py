@@ -46,7 +46,7 @@ def model_from(files: Files, *, device: str, score_threshold: float | None, clas
     detector = build_detector(config, f"{files.where}: config.yaml")
     checkpoint = parse_checkpoint(io.BytesIO(files.weights), f"{files.where}: weights")
     load_exactly(detector, state_dict_of(checkpoint, files.where), f"{files.where}: weights")
-    detector.to(choose_device(config.model.device if device == "auto" else device))
+    detector.to(choose_device(device, config.model.device))
     predictor = Predictor(
         detector, min_size=config.input.min_size_test, max_size=config.input.max_size_test, color_order=config.input.format
     )

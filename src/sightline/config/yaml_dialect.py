@@ -213,9 +213,13 @@ def near(key: str, known: Sequence[str]) -> bool:
     return "Did you mean" in nearest(key, known)
 
 
+QUOTES = ("'", '"')
+"""What text may stand in, as yacs takes it: `MODEL.RESNETS.NORM '""'` is empty text."""
+
+
 def coerce(value: object, kind: Any) -> object:
     """`value` as `kind`; ValueError or TypeError if it is no such thing."""
-    if isinstance(value, str) and kind is not str:
+    if isinstance(value, str) and (kind is not str or value[:1] in QUOTES):
         value = literal(value.strip())
     if isinstance(kind, UnionType):
         return coerce_union(value, kind)

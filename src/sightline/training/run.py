@@ -118,7 +118,7 @@ def run_training(
     model = build_detector(config, where)
     if last is None:
         start_from(model, config.model.weights, cache_folder(os.environ) if cache is None else cache)
-    model.to(choose_device(config.model.device if device == "auto" else device))
+    model.to(choose_device(device, config.model.device))
     solver = config.solver
     optimizer = build_optimizer(model, solver)
     state = TrainingState() if last is None else resume(last, model, optimizer)

@@ -75,12 +75,15 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Tr
     if "optimizer" not in content or not isinstance(content.get("iteration"), int):
         raise CheckpointError(path, "holds weights only", "Start from it with --weights instead of --resume.")
     load_exactly(model, state_dict_of(content, path), path)
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(content["optimizer"])  # type: ignore[arg-type]  # read from a file: checked by torch
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             path, f"does not fit the configuration ({error})", "Resume with the configuration that the run began with."
         ) from error
+    for group, configured in zip(optimizer.param_groups, settings, strict=True):
+        group.update(configured)  # rates and decay are what the configuration says now; only the momenta are the past's
     own = content.get("sightline")
     if isinstance(own, dict):
         torch.set_rng_state(own["rng"]["cpu"])
