@@ -209,12 +209,10 @@ def train(
     where: str = "config",
 ) -> Run:
     """Train on a part of a dataset folder; errors as `run_training`, and DatasetError for a part without pictures."""
-    if part.images_dir is None:
-        raise DatasetError(part.annotations, "has labels only, no pictures", "Import the data set with --images.")
     return run_training(
         config,
         dataset=part.dataset,
-        images=part.images_dir,
+        images=part.pictures,
         output=output,
         resuming=resuming,
         device=device,
@@ -229,9 +227,7 @@ def evaluate(model: Model, part: DatasetPart, output: Path | None = None) -> dic
 
     output: the folder that gets coco_instances_results.json and scores.json
     """
-    if part.images_dir is None:
-        raise DatasetError(part.annotations, "has labels only, no pictures", "Import the data set with --images.")
-    found = detect_all(model, part.dataset, part.images_dir)
+    found = detect_all(model, part.dataset, part.pictures)
     scores = evaluate_detections(part.dataset, found)
     if output is not None:
         write_json(output / RESULTS, results_from(found, [category.id for category in part.dataset.categories]))
@@ -285,11 +281,9 @@ def demo(
 
 def ask_server(journey: Journey, part: DatasetPart, to: Path, device: str, say: Say) -> Path:
     """Serve the bundle on a free port, send the first held-out picture with several objects, and draw what comes back."""
-    if part.images_dir is None:
-        raise DatasetError(part.annotations, "has no pictures", "Import the data set with --images.")
     began = time.perf_counter()
     chosen = next((image for image in part.dataset.images if len(image.instances) > 1), part.dataset.images[0])
-    picture = read_image(part.images_dir / chosen.file_name)
+    picture = read_image(part.pictures / chosen.file_name)
     with running(load_model(journey.bundle, device=device)) as address:
         remote = connect(address)
         (found,) = remote.predict([picture])

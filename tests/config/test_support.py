@@ -8,7 +8,7 @@ from builders import a_config
 
 from sightline.config import support
 from sightline.config.schema import Config
-from sightline.config.support import IGNORED, LIMITS, ignored, is_ignored, require_supported
+from sightline.config.support import IGNORED, LIMITS, ignored, is_ignored, page, require_supported
 from sightline.config.yaml_dialect import TYPES, flat, with_values
 from sightline.errors import ConfigError
 
@@ -155,3 +155,9 @@ def test_a_switch_is_not_ignored_with_the_section_it_switches(key: str) -> None:
 def test_ignored_keys_of_an_ignored_section_do_not_change_what_is_supported() -> None:
     changed = {key: "x" if TYPES[key] is str else value for key, value in flat(a_config()).items() if is_ignored(key)}
     require_supported(with_values(a_config(), changed), "config")
+
+
+def test_the_page_of_keys_is_the_codes_own() -> None:
+    """If this fails: python -m sightline.config.support > docs/detectron2_keys.md"""
+    stored = Path(__file__).parents[2] / "docs" / "detectron2_keys.md"
+    assert stored.read_text(encoding="utf-8") == page()

@@ -24,6 +24,24 @@ class OnProblemChoice(enum.StrEnum):
     skip = "skip"
 
 
+Format = Annotated[str | None, typer.Option("--format", metavar="F", help="ground-truth or coco; found out if not given.")]
+Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The folder that holds the pictures.")]
+LabelAttribute = Annotated[
+    str | None, typer.Option("--label-attribute", help="Which labels to take when a manifest holds several.")
+]
+OnProblem = Annotated[
+    OnProblemChoice, typer.Option("--on-problem", help="Fail with all problems, or leave out what is broken.")
+]
+Fractions = Annotated[
+    list[str] | None,
+    typer.Option("--fractions", metavar="PART=SHARE ...", help="Shares that sum to 1.  [train=0.6 val=0.2 test=0.2]"),
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option("--group-by", metavar="RULE", help="Pictures that stay together: folder, prefix:N or regex:PATTERN."),
+]
+
+
 class SeveralValues(TyperCommand):
     """A command whose --fractions takes several values: `--fractions train=0.8 val=0.2` is the option given twice."""
 
@@ -49,17 +67,11 @@ def import_labels(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Ground Truth manifests or COCO instances files.")],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The dataset folder to make.")],
-    format: Annotated[
-        str | None, typer.Option("--format", metavar="F", help="ground-truth or coco; found out if not given.")
-    ] = None,
-    images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The folder that holds the pictures.")] = None,
+    format: Format = None,
+    images: Images = None,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Import without pictures.")] = False,
-    label_attribute: Annotated[
-        str | None, typer.Option("--label-attribute", help="Which labels to take when a manifest holds several.")
-    ] = None,
-    on_problem: Annotated[
-        OnProblemChoice, typer.Option("--on-problem", help="Fail with all problems, or leave out what is broken.")
-    ] = OnProblemChoice.error,
+    label_attribute: LabelAttribute = None,
+    on_problem: OnProblem = OnProblemChoice.error,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Make a dataset folder from label files and pictures."""
@@ -87,10 +99,7 @@ def split_folder(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives another split.")] = 0,
-    group_by: Annotated[
-        str | None,
-        typer.Option("--group-by", metavar="RULE", help="Pictures that stay together: folder, prefix:N or regex:PATTERN."),
-    ] = None,
+    group_by: GroupBy = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was reached as JSON.")] = False,
 ) -> None:
     """Split a dataset folder into parts that are alike; pictures are not copied."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.console import log_to_stderr, note, show
-from sightline.cli.dataset import OnProblemChoice
+from sightline.cli.dataset import Format, Fractions, GroupBy, Images, LabelAttribute, OnProblem, OnProblemChoice
 from sightline.cli.train import Config, Device, Weights, Workers, all_overrides, progress_display
 
 
@@ -17,25 +17,13 @@ def run(
     ],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="WORK", help="The folder for everything that is made.")],
-    images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The folder that holds the pictures.")] = None,
-    format: Annotated[
-        str | None, typer.Option("--format", metavar="F", help="ground-truth or coco; found out if not given.")
-    ] = None,
-    label_attribute: Annotated[
-        str | None, typer.Option("--label-attribute", help="Which labels to take when a manifest holds several.")
-    ] = None,
-    on_problem: Annotated[
-        OnProblemChoice, typer.Option("--on-problem", help="Fail with all problems, or leave out what is broken.")
-    ] = OnProblemChoice.error,
-    fractions: Annotated[
-        list[str] | None,
-        typer.Option("--fractions", metavar="PART=SHARE ...", help="Shares that sum to 1.  [train=0.6 val=0.2 test=0.2]"),
-    ] = None,
+    images: Images = None,
+    format: Format = None,
+    label_attribute: LabelAttribute = None,
+    on_problem: OnProblem = OnProblemChoice.error,
+    fractions: Fractions = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split. SEED N is the training's.")] = 0,
-    group_by: Annotated[
-        str | None,
-        typer.Option("--group-by", metavar="RULE", help="Pictures that stay together: folder, prefix:N or regex:PATTERN."),
-    ] = None,
+    group_by: GroupBy = None,
     config: Config = "small",
     weights: Weights = None,
     device: Device = "auto",

@@ -71,6 +71,17 @@ class DatasetPart:
     images_dir: Path | None
     annotations: Path
 
+    @property
+    def pictures(self) -> Path:
+        """`images_dir`, where pictures are needed.
+
+        Raises:
+            DatasetError: there are none.
+        """
+        if self.images_dir is None:
+            raise DatasetError(self.annotations, "has labels only, no pictures", "Import the data set with --images.")
+        return self.images_dir
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -163,9 +174,7 @@ def require_sound(part: "DatasetPart") -> None:
     Raises:
         DatasetError: everything that is wrong, at once; or there are no pictures.
     """
-    if part.images_dir is None:
-        raise DatasetError(part.annotations, "has labels only, no pictures", "Import the data set with --images.")
-    paths = {image.id: part.images_dir / image.file_name for image in part.dataset.images}
+    paths = {image.id: part.pictures / image.file_name for image in part.dataset.images}
     _, problems = check_pictures(part.dataset, paths)
     if problems:
         raise DatasetError.collected([problems[image.id] for image in part.dataset.images if image.id in problems])
