@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test lint accept benchmark clean
 
 help:
-	@echo "make demo       labels to a served detector, on a small set that it draws itself (about 5 minutes on two cores)"
+	@echo "make demo       labels to a served detector, on a small set that it draws itself (about 4 minutes on two cores)"
 	@echo "make test       style, types, import rules and all tests"
 	@echo "make accept     black-box checks of the installed command against reference data in $(SHARED)"
 	@echo "make benchmark  speed, side by side with its peers"
