@@ -29,7 +29,7 @@ from sightline.dataset import drawn
 from sightline.dataset.folder import DatasetPart, create, open_part
 from sightline.dataset.pictures import folders_beside
 from sightline.dataset.split import FRACTIONS, write_split
-from sightline.errors import DatasetError, OnProblem
+from sightline.errors import DatasetError, OnProblem, Problem
 from sightline.evaluation.coco import Scores, evaluate_detections, table, to_dict
 from sightline.evaluation.predicting import detect_all
 from sightline.evaluation.results import results_from
@@ -155,7 +155,9 @@ def run(
     require_supported(settings, config)
     dataset, trained_in, bundle = work / "dataset", work / "run", work / "model.tar.gz"
     scored_in = trained_in / INFERENCE
-    stages = Stages(Diary.open(work), say)
+    diary = Diary.open(work)
+    require_own(diary, {"import": dataset, "train": trained_in, "pack": bundle})
+    stages = Stages(diary, say)
 
     def import_stage(_: bool) -> str:
         imported = labels.read(sources, format=format, label_attribute=label_attribute, on_problem=on_problem)
@@ -191,10 +193,25 @@ def run(
     divided = stages.run(
         "split", [imported, dict(fractions), split_seed, group_by], dataset / "annotations" / "train.json", split_stage
     )
-    trained = stages.run("train", [divided, dump(settings)], trained_in / FINAL, train_stage)
+    trained = stages.run("train", [divided, dump(settings), stamp(settings.model.weights)], trained_in / FINAL, train_stage)
     evaluated = stages.run("evaluate", [trained], scored_in / SCORES, evaluate_stage)
     stages.run("pack", [evaluated], bundle, pack_stage)
     return Journey(work, dataset, trained_in, bundle, json.loads((scored_in / SCORES).read_text(encoding="utf-8")))
+
+
+def require_own(diary: Diary, places: Mapping[str, Path]) -> None:
+    """Nothing, if what a stage would replace was made by a journey: `-o .` must not cost anybody a folder named `run`.
+
+    Raises:
+        DatasetError: all places that hold something else.
+    """
+    problems = [
+        Problem(str(place), "already exists, and no journey made it", "Choose another folder with -o, or remove it first.")
+        for stage, place in places.items()
+        if place.exists() and not {stage, f"{stage} begun"} & diary.done.keys()
+    ]
+    if problems:
+        raise DatasetError.collected(problems)
 
 
 def train(
@@ -320,6 +337,12 @@ def count_lines(path: Path) -> int:
 def digest(value: object) -> str:
     """A fingerprint of plain data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def stamp(weights: str) -> list[object]:
+    """What changes when a local weights file does; empty for addresses and for none."""
+    path = Path(weights)
+    return [path.stat().st_size, path.stat().st_mtime_ns] if weights and path.is_file() else []
 
 
 def digest_of(sources: Sequence[str | Path], images: Path | None) -> list[object]:

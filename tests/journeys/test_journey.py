@@ -1,6 +1,7 @@
 """Whole paths: labels to an HTTP answer, what a second call skips and redoes, and a training that was cut short."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -147,6 +148,31 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path: Path) -> None:
     (resumed,), (uninterrupted,) = load_model(done.run).predict([picture]), load_model(whole.run).predict([picture])
     np.testing.assert_array_equal(resumed.boxes, uninterrupted.boxes)
     np.testing.assert_array_equal(resumed.scores, uninterrupted.scores)
+
+
+def test_what_no_journey_made_is_never_replaced(tmp_path: Path) -> None:
+    manifest = draw_job(tmp_path / "job")
+    theirs = tmp_path / "run" / "precious.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("years of work")
+    with pytest.raises(DatasetError, match=r"run: already exists, and no journey made it\. Choose another folder with -o"):
+        travel(manifest, tmp_path)
+    assert theirs.read_text() == "years of work"
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_other_weights_train_again(tmp_path: Path) -> None:
+    manifest = draw_job(tmp_path / "job")
+    first, _ = travel(manifest, tmp_path / "first")
+    weights = tmp_path / "w.pth"
+    weights.write_bytes((first.run / FINAL).read_bytes())
+    overrides = ["MODEL.WEIGHTS", str(weights)]
+    travel(manifest, tmp_path / "work", overrides=overrides)
+    _, said = travel(manifest, tmp_path / "work", overrides=overrides)
+    assert len(skipped(said)) == 5
+    os.utime(weights, ns=(1, 1))  # as another file of the same size would have
+    _, said = travel(manifest, tmp_path / "work", overrides=overrides)
+    assert skipped(said) == ["import", "split"]
 
 
 def test_wrong_options_are_told_before_anything_is_made(tmp_path: Path) -> None:
