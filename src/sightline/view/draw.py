@@ -85,7 +85,7 @@ def printable(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> 
 
 def inside(box: Sequence[float], size: tuple[int, int]) -> Box:
     """`box` cut off at the last pixels of a picture of `size` (width, height), with corners in order."""
-    x1, y1, x2, y2 = np.nan_to_num(np.asarray(box, dtype=np.float64))
+    x1, y1, x2, y2 = np.nan_to_num(np.asarray(box, dtype=np.float64)).tolist()
     width, height = size[0] - 1, size[1] - 1
     x1, x2 = sorted((min(max(x1, 0.0), width), min(max(x2, 0.0), width)))
     y1, y2 = sorted((min(max(y1, 0.0), height), min(max(y2, 0.0), height)))
