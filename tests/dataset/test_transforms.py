@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from sightline.dataset.transforms import (
     Augmentation,
     augment,
-    clip_boxes,
     draw_min_size,
     flip_boxes,
     scale_boxes,
 )
+from sightline.geometry.boxes import clip
 from sightline.records import Box, Image, ImageSize
 
 
@@ -90,7 +90,7 @@ def test_scaling_across_and_down() -> None:
 
 
 def test_clipping() -> None:
-    np.testing.assert_array_equal(clip_boxes(boxes((-5, -5, 500, 20)), ImageSize(50, 100)), boxes((0, 0, 100, 20)))
+    np.testing.assert_array_equal(clip(boxes((-5, -5, 500, 20)), ImageSize(50, 100)), boxes((0, 0, 100, 20)))
 
 
 def test_augmented_boxes_end_at_the_picture() -> None:

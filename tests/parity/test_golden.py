@@ -18,8 +18,9 @@ import torch
 from sightline.config.schema import Config
 from sightline.config.sources import load
 from sightline.config.support import require_supported
-from sightline.dataset.transforms import clip_boxes, flip_boxes, scale_boxes
+from sightline.dataset.transforms import flip_boxes, scale_boxes
 from sightline.errors import ConfigError
+from sightline.geometry.boxes import clip
 from sightline.images import read_image, resize, shortest_edge_size
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_exactly, read_checkpoint, state_dict_of
@@ -211,7 +212,7 @@ def training_batch(case: Case) -> tuple[list[torch.Tensor], list[Targets]]:
         image = resize(image, size)
         if number == 1 and case.training["flip_second_image"]:
             image, boxes = image[:, ::-1], flip_boxes(boxes, size, "horizontal")
-        boxes = clip_boxes(boxes, size)
+        boxes = clip(boxes, size)
         np.testing.assert_allclose(boxes, case.training["gt_boxes"][number], atol=1e-4)
         images.append(to_tensor(image, options.format))
         labels = torch.tensor([label["category_id"] for label in one["annotations"]])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.console import log_to_stderr, show
+from sightline.cli.console import log_to_stderr, show, split_names
 
 app = typer.Typer(no_args_is_help=True, help="What is deployed: pack it, look into it.")
 
@@ -29,7 +29,7 @@ def pack(
     from sightline.errors import BundleError
 
     log_to_stderr()
-    names = [name.strip() for name in class_names.split(",")] if class_names else None
+    names = split_names(class_names)
     if run is not None and weights is None and config is None:
         packed = pack_run(run, output, names)
     elif run is None and weights is not None and config is not None:

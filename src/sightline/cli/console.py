@@ -24,3 +24,8 @@ def log_to_stderr(verbose: bool = False) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         LOG.addHandler(handler)
     LOG.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def split_names(given: str | None) -> list[str] | None:
+    """`--class-names "bee, wasp"` as names; None where none are given, so that the model's own count."""
+    return [name.strip() for name in given.split(",")] if given else None

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightline.cli.console import split_names
+
 if TYPE_CHECKING:
     from sightline.evaluation.coco import Scores
     from sightline.records import Model
@@ -16,8 +18,7 @@ def open_model(model: str, *, device: str = "auto", threshold: float | None = No
         return connect(model)
     from sightline.bundle.load import load_model
 
-    names = [name.strip() for name in class_names.split(",")] if class_names else None
-    return load_model(model, device=device, score_threshold=threshold, class_names=names)
+    return load_model(model, device=device, score_threshold=threshold, class_names=split_names(class_names))
 
 
 def evaluate_model(model: str, data: Path, part: str, output: Path | None, device: str) -> "dict[str, Scores]":

@@ -28,7 +28,7 @@ def serve(
     max_waiting: Annotated[int, typer.Option(min=1, help="Requests accepted at once; more get 503.")] = 64,
 ) -> None:
     """Serve a model over HTTP: POST /invocations, GET /ping, a page at /."""
-    from sightline.cli.console import log_to_stderr
+    from sightline.cli.console import log_to_stderr, split_names
     from sightline.serving.server import serve as run_server
     from sightline.serving.settings import Settings
 
@@ -39,6 +39,6 @@ def serve(
         port=port,
         device=device,
         threshold=threshold,
-        class_names=[name.strip() for name in class_names.split(",")] if class_names else None,
+        class_names=split_names(class_names),
         settings=Settings(max_batch=max_batch, max_waiting=max_waiting),
     )

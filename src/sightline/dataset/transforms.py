@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sightline.geometry.boxes import Boxes, clip
 from sightline.images import resize, shortest_edge_size
 from sightline.records import Image, ImageSize
-
-Boxes = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +42,6 @@ def flip_boxes(boxes: Boxes, size: ImageSize, direction: str) -> Boxes:
     return np.stack((x1, size.height - y2, x2, size.height - y1), axis=1)
 
 
-def clip_boxes(boxes: Boxes, size: ImageSize) -> Boxes:
-    """(N, 4) boxes inside the picture."""
-    return np.clip(boxes, 0, np.array([size.width, size.height, size.width, size.height], dtype=np.float64))
-
-
 def draw_min_size(min_sizes: Sequence[int], sampling: str, rng: np.random.Generator) -> int:
     if sampling == "range":
         return int(rng.integers(min_sizes[0], min_sizes[1] + 1))
@@ -63,4 +56,4 @@ def augment(image: Image, boxes: Boxes, how: Augmentation, rng: np.random.Genera
     if how.flip != "none" and rng.random() < 0.5:
         image = image[:, ::-1] if how.flip == "horizontal" else image[::-1]
         boxes = flip_boxes(boxes, size, how.flip)
-    return image, clip_boxes(boxes, size)
+    return image, clip(boxes, size)
