@@ -109,12 +109,14 @@ class Detections:
     boxes:  (N, 4) float32, (x1, y1, x2, y2) in pixels
     scores: (N,) float32 in [0, 1]
     labels: (N,) int64, index into the model's class names
+    masks:  one a detection, in pixels of `size`, compressed; None: the model finds boxes only
     """
 
     size: ImageSize
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
+    masks: tuple[Rle, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -123,14 +125,20 @@ class Detections:
                 raise ShapeError(
                     "Detections", f"{name} has shape {getattr(self, name).shape}", f"Pass {shape}: there are {n} scores."
                 )
+        if self.masks is not None and len(self.masks) != n:
+            raise ShapeError("Detections", f"has {len(self.masks)} masks", f"Pass one for each of the {n} scores, or None.")
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def above(self, threshold: float) -> "Detections":
         """The detections whose score is at least `threshold`."""
-        keep = self.scores >= threshold
-        return Detections(self.size, self.boxes[keep], self.scores[keep], self.labels[keep])
+        return self.take(np.flatnonzero(self.scores >= threshold))
+
+    def take(self, rows: NDArray[np.intp]) -> "Detections":
+        """The detections at these places, in this order."""
+        masks = None if self.masks is None else tuple(self.masks[row] for row in rows.tolist())
+        return Detections(self.size, self.boxes[rows], self.scores[rows], self.labels[rows], masks)
 
 
 Predict = Callable[[Sequence[Image]], list[Detections]]
