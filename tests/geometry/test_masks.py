@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as reference
 
-from sightline.geometry.masks import decode, encode, encode_at, in_grid, rasterise
+from sightline.geometry.masks import bounds, cut, decode, encode, encode_at, from_label, in_grid, is_empty, rasterise
 from sightline.records import ImageSize, Rle
 
 BITMAPS = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12))
@@ -55,3 +55,90 @@ def test_a_grid_over_the_left_half_of_an_object() -> None:
 def test_a_box_of_no_size_does_not_divide_by_zero() -> None:
     square = (np.array([0.0, 0, 8, 0, 8, 8, 0, 8]),)
     assert in_grid(square, (2, 2, 2, 2), 4).shape == (4, 4)
+
+
+@pytest.mark.parametrize("counts", ["garbage", "0", "~~~~~", (5,), (100, 100)], ids=str)
+def test_broken_run_lengths(counts: str | tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="RLE"):
+        decode(Rle(ImageSize(2, 3), counts))
+
+
+def outline(*numbers: float) -> np.ndarray:
+    return np.array(numbers, dtype=np.float64)
+
+
+def corners(part: np.ndarray) -> set[tuple[float, ...]]:
+    """A part's points, wherever it begins and whichever way round it goes."""
+    return {tuple(point) for point in part.reshape(-1, 2).tolist()}
+
+
+SQUARE = outline(10, 10, 30, 10, 30, 30, 10, 30)
+U = outline(0, 0, 2, 0, 2, 8, 8, 8, 8, 0, 10, 0, 10, 10, 0, 10)
+
+
+def test_a_label_becomes_a_mask() -> None:
+    (part,) = from_label(((1, 2, 3, 4), (0, 0, 4, 0, 4, 4)))
+    assert (part.dtype, part.tolist()) == (np.float64, [0, 0, 4, 0, 4, 4])
+    bitmap = from_label(Rle(ImageSize(2, 3), (1, 2, 3)))
+    assert isinstance(bitmap, np.ndarray)
+    assert bitmap.sum() == 2
+    assert from_label(((1, 2, 3, 4),)) == from_label(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        pytest.param((), (0, 0, 0, 0), id="no part"),
+        pytest.param(np.zeros((4, 4), dtype=bool), (0, 0, 0, 0), id="no pixel"),
+        pytest.param((SQUARE, outline(5, 40, 6, 40, 6, 41)), (5, 10, 30, 41), id="two parts"),
+        pytest.param(np.pad(np.ones((2, 3), dtype=bool), ((4, 1), (5, 2))), (5, 4, 8, 6), id="pixels"),
+    ],
+)
+def test_bounds(mask: np.ndarray, expected: tuple[float, ...]) -> None:
+    assert bounds(mask) == expected
+    assert is_empty(mask) == (expected == (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("part", "box", "expected"),
+    [
+        pytest.param(SQUARE, (20, 0, 50, 50), [{(20, 10), (30, 10), (30, 30), (20, 30)}], id="cut in half"),
+        pytest.param(SQUARE, (12.5, 0, 29, 11), [{(12.5, 10), (29, 10), (29, 11), (12.5, 11)}], id="between pixels"),
+        pytest.param(SQUARE, (0, 0, 50, 50), [corners(SQUARE)], id="wholly inside"),
+        pytest.param(SQUARE, (12, 12, 20, 20), [{(12, 12), (20, 12), (20, 20), (12, 20)}], id="around the box"),
+        pytest.param(SQUARE, (31, 0, 50, 50), [], id="outside"),
+        pytest.param(SQUARE, (30, 0, 50, 50), [], id="an edge that touches"),
+        pytest.param(SQUARE, (30, 30, 50, 50), [], id="a corner that touches"),
+        pytest.param(
+            U, (0, 0, 10, 5), [{(0, 0), (2, 0), (2, 5), (0, 5)}, {(8, 0), (10, 0), (10, 5), (8, 5)}], id="the arms of a U"
+        ),
+        pytest.param(outline(0, 0, 5, 5, 9, 9), (0, 0, 9, 9), [], id="a line"),
+    ],
+)
+def test_cutting(part: np.ndarray, box: tuple[float, ...], expected: list[set[tuple[float, ...]]]) -> None:
+    found = [corners(piece) for piece in cut((part,), box)]
+    assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
+
+
+def test_a_cut_closes_no_part_twice() -> None:
+    (piece,) = cut((SQUARE,), (20, 0, 50, 50))
+    assert piece.shape == (8,)
+
+
+def test_parts_are_cut_one_by_one() -> None:
+    left, right = cut((SQUARE, SQUARE + 10, SQUARE + 100), (0, 0, 35, 35))
+    assert corners(left) == corners(SQUARE)
+    assert bounds((right,)) == (20, 20, 35, 35)
+
+
+def test_an_outline_that_crosses_itself_is_cut() -> None:
+    """A bow tie: at least one of its loops is left, all of it within the box."""
+    pieces = cut((outline(0, 0, 10, 10, 10, 0, 0, 10),), (0, 0, 10, 6))
+    assert pieces
+    x1, y1, x2, y2 = bounds(pieces)
+    assert 0 <= x1 < x2 <= 10
+    assert 0 <= y1 < y2 <= 6
+
+
+def test_nothing_is_cut_from_nothing() -> None:
+    assert cut((), (0, 0, 10, 10)) == ()
