@@ -1,15 +1,28 @@
 """Checkpoints: Detectron2's structure, whole or absent, and everything that a run needs to go on."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from builders import a_config, a_detector
 from torch import nn
 from torch.testing import assert_close
 
 from sightline import storage
-from sightline.errors import CheckpointError
-from sightline.training.state import FINAL, LAST, TrainingState, last_checkpoint, resume, save_checkpoint
+from sightline.config.sources import load
+from sightline.errors import CheckpointError, ConfigError
+from sightline.model.build import build_detector
+from sightline.training.optimizer import build_optimizer
+from sightline.training.state import (
+    FINAL,
+    LAST,
+    TrainingState,
+    detectron2_order,
+    last_checkpoint,
+    resume,
+    save_checkpoint,
+)
 
 
 def a_model() -> nn.Module:
@@ -35,14 +48,49 @@ def saved(folder: Path, name: str = FINAL, steps: int = 3) -> tuple[nn.Module, t
     return model, optimizer
 
 
-def test_the_structure_is_detectron2s(tmp_path: Path) -> None:
+def content_of(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def test_the_structure_is_that_of_detectron2s_trainer_and_of_its_plain_script(tmp_path: Path) -> None:
     model, _ = saved(tmp_path)
-    content = torch.load(tmp_path / FINAL, weights_only=True)
-    assert {"model", "optimizer", "scheduler", "iteration"} <= set(content)
-    assert (content["iteration"], content["scheduler"]["last_epoch"]) == (2, 3)
-    assert_close(dict(content["model"]), dict(model.state_dict()))
-    assert set(content["optimizer"]) == {"state", "param_groups"}
+    content = content_of(tmp_path / FINAL)
+    schedule = {"base_lrs": [0.1], "last_epoch": 3}
+    assert (content["iteration"], content["scheduler"]) == (2, schedule)
+    trainer = content["trainer"]
+    assert (trainer["iteration"], trainer["hooks"]) == (2, {"LRScheduler": schedule})
+    assert trainer["_trainer"]["iteration"] == 2
+    for optimizer in (content["optimizer"], trainer["_trainer"]["optimizer"]):
+        assert set(optimizer) == {"state", "param_groups"}
+        assert len(optimizer["state"]) == len(optimizer["param_groups"][0]["params"]) == 6
+    assert_close(content["model"], dict(model.state_dict()))
     assert (tmp_path / LAST).read_text(encoding="utf-8") == FINAL
+
+
+def test_the_momenta_are_named_twice_and_stored_once(tmp_path: Path) -> None:
+    model = nn.Linear(300, 300)
+    optimizer = an_optimizer(model)
+    model(torch.ones(1, 300)).sum().backward()
+    optimizer.step()
+    path = save_checkpoint(tmp_path, FINAL, model, optimizer, TrainingState(1))
+    once = 300 * 301 * 4  # bytes
+    assert 2 * once < path.stat().st_size < 2.2 * once
+
+
+def test_no_versions_of_our_modules_are_stored(tmp_path: Path) -> None:
+    """By a version below 3 Detectron2's frozen norms would subtract epsilon from our running variances."""
+    saved(tmp_path)
+    assert type(content_of(tmp_path / FINAL)["model"]) is dict
+
+
+def test_the_rate_in_the_file_is_that_of_the_next_step(tmp_path: Path) -> None:
+    """Detectron2's first resumed step takes it as it stands there; ours is set anew by the schedule."""
+    model = a_model()
+    optimizer = an_optimizer(model)
+    save_checkpoint(tmp_path, FINAL, model, optimizer, TrainingState(), next_factor=0.25)
+    assert content_of(tmp_path / FINAL)["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.025)
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
@@ -133,9 +181,130 @@ def test_an_optimizer_that_is_none(tmp_path: Path, optimizer: object) -> None:
         resume(tmp_path / FINAL, model, an_optimizer(model))
 
 
-def test_detectron2s_own_checkpoint_without_random_states(tmp_path: Path) -> None:
-    _, optimizer = saved(tmp_path)
-    content = torch.load(tmp_path / FINAL, weights_only=True)
+@pytest.mark.parametrize("case", ["ours, without random states", "DefaultTrainer's", "SimpleTrainer's"])
+def test_detectron2s_own_checkpoints(tmp_path: Path, case: str) -> None:
+    _, before = saved(tmp_path)
+    content = content_of(tmp_path / FINAL)
     del content["sightline"]
+    if case != "ours, without random states":
+        del content["optimizer"], content["scheduler"], content["iteration"]
+    if case == "SimpleTrainer's":
+        content["trainer"] = content["trainer"]["_trainer"]
     torch.save(content, tmp_path / FINAL)
-    assert resume(tmp_path / FINAL, a_model(), optimizer).step == 3
+    model = a_model()
+    optimizer = an_optimizer(model)
+    assert resume(tmp_path / FINAL, model, optimizer) == TrainingState(3)
+    momenta = [state["momentum_buffer"] for state in optimizer.state.values()]
+    assert_close(momenta, [state["momentum_buffer"] for state in before.state.values()])
+
+
+def test_a_checkpoint_in_another_order_of_modules(tmp_path: Path) -> None:
+    """Optimizers count their parameters; the order of the tensors' names tells which is which."""
+    model, before = saved(tmp_path)
+    content = content_of(tmp_path / FINAL)
+    names = list(content["model"])
+    content["model"] = {name: content["model"][name] for name in reversed(names)}
+    content["optimizer"]["param_groups"][0]["params"].reverse()
+    torch.save(content, tmp_path / FINAL)
+    again = a_model()
+    optimizer = an_optimizer(again)
+    resume(tmp_path / FINAL, again, optimizer)
+    for old, new in zip(model.parameters(), again.parameters(), strict=True):
+        assert_close(optimizer.state[new]["momentum_buffer"], before.state[old]["momentum_buffer"])
+
+
+def test_one_group_a_parameter_as_detectron2_wrote_before_0_6(tmp_path: Path) -> None:
+    model, before = saved(tmp_path)
+    content = content_of(tmp_path / FINAL)
+    (group,) = content["optimizer"]["param_groups"]
+    content["optimizer"]["param_groups"] = [group | {"params": [number]} for number in group["params"]]
+    torch.save(content, tmp_path / FINAL)
+    again = a_model()
+    optimizer = an_optimizer(again)
+    resume(tmp_path / FINAL, again, optimizer)
+    for old, new in zip(model.parameters(), again.parameters(), strict=True):
+        assert_close(optimizer.state[new]["momentum_buffer"], before.state[old]["momentum_buffer"])
+
+
+def test_momenta_of_other_tensors_are_refused(tmp_path: Path) -> None:
+    """torch takes any momentum for any parameter, and fails or learns nonsense at the next step."""
+    saved(tmp_path)
+    content = content_of(tmp_path / FINAL)
+    content["optimizer"]["param_groups"][0]["params"].reverse()
+    torch.save(content, tmp_path / FINAL)
+    model = a_model()
+    with pytest.raises(CheckpointError, match=r"the momentum of '0\.weight' has shape \[1\]\)\. Resume with the configuration"):
+        resume(tmp_path / FINAL, model, an_optimizer(model))
+
+
+class Counting(nn.Module):
+    """A model with a running value that Detectron2 keeps out of its state dict."""
+
+    running_buffers = ("counted",)
+    counted: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+        self.register_buffer("counted", torch.tensor(100.0), persistent=False)
+
+
+def test_running_values_that_are_no_weights_go_on_too(tmp_path: Path) -> None:
+    model = Counting()
+    model.counted.fill_(7.5)
+    save_checkpoint(tmp_path, FINAL, model, an_optimizer(model), TrainingState(1))
+    assert "counted" not in content_of(tmp_path / FINAL)["model"]
+    again = Counting()
+    resume(tmp_path / FINAL, again, an_optimizer(again))
+    assert again.counted.item() == 7.5
+
+
+def test_a_checkpoint_from_before_running_values_were_kept(tmp_path: Path) -> None:
+    model = Counting()
+    save_checkpoint(tmp_path, FINAL, model, an_optimizer(model), TrainingState(1))
+    content = content_of(tmp_path / FINAL)
+    del content["sightline"]["buffers"]
+    torch.save(content, tmp_path / FINAL)
+    again = Counting()
+    assert resume(tmp_path / FINAL, again, an_optimizer(again)).step == 1
+    assert again.counted.item() == 100.0
+
+
+def test_groups_and_parameters_come_in_detectron2s_order(tmp_path: Path) -> None:
+    """Its pyramid registers laterals and outputs before the network below. Norms and biases make groups of their own."""
+    overrides = ["SOLVER.BIAS_LR_FACTOR", "2.0", "MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.RESNETS.NORM", "BN"]
+    detector = a_detector(*overrides)
+    optimizer = build_optimizer(detector, a_config(*overrides).solver)
+    for number, parameter in enumerate(detector.parameters()):
+        optimizer.state[parameter] = {"momentum_buffer": torch.full_like(parameter, float(number))}
+    numbers = {name: float(number) for number, (name, _) in enumerate(detector.named_parameters())}
+    save_checkpoint(tmp_path, FINAL, detector, optimizer, TrainingState(1))
+    content = content_of(tmp_path / FINAL)
+    names = [name for name in content["model"] if name in numbers]
+    assert names == detectron2_order(numbers)
+    state = content["optimizer"]["state"]
+    found = [[state[n]["momentum_buffer"].mean().item() for n in g["params"]] for g in content["optimizer"]["param_groups"]]
+    weights = [n for n in names if n.endswith("weight") and ".norm." not in n]
+    biases = [n for n in names if n.endswith("bias") and ".norm." not in n]
+    norms, norm_biases = ([n for n in names if n.endswith(f".norm.{kind}")] for kind in ("weight", "bias"))
+    expected = sorted((weights, biases, norms, norm_biases), key=lambda group: names.index(group[0]))
+    assert weights[0].startswith("backbone.fpn_lateral")
+    assert found == [[numbers[n] for n in group] for group in expected]
+    again = a_detector(*overrides, seed=1)
+    other = build_optimizer(again, a_config(*overrides).solver)
+    resume(tmp_path / FINAL, again, other)
+    for number, parameter in enumerate(again.parameters()):
+        assert_close(other.state[parameter]["momentum_buffer"], torch.full_like(parameter, float(number)))
+
+
+def test_the_order_is_that_of_every_checkpoint_of_detectron2s(shared: Path) -> None:
+    compared = 0
+    for path in sorted((shared / "golden").glob("*/model_final.pth")):
+        names = list(content_of(path)["model"])
+        try:
+            own = list(build_detector(load(str(path.with_name("config.yaml")))).state_dict())
+        except ConfigError:  # an architecture that is not supported
+            continue
+        assert detectron2_order(own) == names, path
+        compared += 1
+    assert compared
