@@ -1,4 +1,4 @@
-"""Boxes follow the pixels, mirrored twice is not mirrored, and every choice comes from the generator that is passed in."""
+"""Boxes and masks follow the pixels, mirrored twice is not mirrored, and every choice comes from a passed generator."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,18 @@ from builders import a_painting
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline.dataset.crops import Crop, draw_window
 from sightline.dataset.transforms import (
     Augmentation,
     augment,
     draw_min_size,
     flip_boxes,
+    flip_mask,
     scale_boxes,
+    scale_mask,
 )
 from sightline.geometry.boxes import clip
+from sightline.geometry.masks import Mask, bounds, rasterise
 from sightline.records import Box, Image, ImageSize
 
 
@@ -48,7 +52,7 @@ def test_boxes_follow_the_pixels(flip: str, size: ImageSize) -> None:
     """A box is painted, the picture transformed, and the painted pixels measured again."""
     box = (size.width * 0.2, size.height * 0.4, size.width * 0.5, size.height * 0.9)
     box = tuple(float(round(value)) for value in box)  # type: ignore[assignment]
-    image, moved = augment(a_painting(size, [box]), boxes(box), how(flip=flip), np.random.default_rng(seed_that(flips=True)))
+    image, moved, _ = augment(a_painting(size, [box]), boxes(box), how(flip=flip), np.random.default_rng(seed_that(flips=True)))
     assert min(image.shape[:2]) == 60
     np.testing.assert_allclose(moved[0], bright_box(image), atol=1.01)
     centre_x, centre_y = (box[0] + box[2]) / 2 / size.width, (box[1] + box[3]) / 2 / size.height
@@ -62,7 +66,7 @@ def test_boxes_follow_the_pixels(flip: str, size: ImageSize) -> None:
 @pytest.mark.parametrize("flips", [True, False])
 def test_a_flip_is_at_even_odds(flips: bool) -> None:
     size = ImageSize(60, 60)
-    image, _ = augment(
+    image, *_ = augment(
         a_painting(size, [(0, 0, 20, 60)]), boxes(), how(flip="horizontal"), np.random.default_rng(seed_that(flips))
     )
     assert bright_box(image)[0] == (40 if flips else 0)
@@ -94,12 +98,12 @@ def test_clipping() -> None:
 
 
 def test_augmented_boxes_end_at_the_picture() -> None:
-    _, moved = augment(a_painting(ImageSize(60, 80), []), boxes((-3, 10, 90, 61)), how(), np.random.default_rng(0))
+    _, moved, _ = augment(a_painting(ImageSize(60, 80), []), boxes((-3, 10, 90, 61)), how(), np.random.default_rng(0))
     np.testing.assert_array_equal(moved, boxes((0, 10, 80, 60)))
 
 
 def test_the_longer_side_has_its_limit() -> None:
-    image, moved = augment(
+    image, moved, _ = augment(
         a_painting(ImageSize(30, 300), []), boxes((0, 0, 300, 30)), how(max_size=100), np.random.default_rng(0)
     )
     assert image.shape == (10, 100, 3)
@@ -107,7 +111,7 @@ def test_the_longer_side_has_its_limit() -> None:
 
 
 def test_a_picture_without_boxes() -> None:
-    image, moved = augment(a_painting(ImageSize(30, 40), []), boxes(), how(flip="horizontal"), np.random.default_rng(3))
+    image, moved, _ = augment(a_painting(ImageSize(30, 40), []), boxes(), how(flip="horizontal"), np.random.default_rng(3))
     assert (image.shape, moved.shape) == ((60, 80, 3), (0, 4))
 
 
@@ -127,7 +131,7 @@ def test_a_generator_decides_everything() -> None:
     outcomes = [augment(picture, boxes((5, 5, 30, 30)), many, np.random.default_rng(seed)) for seed in [*range(12), 0]]
     np.testing.assert_array_equal(outcomes[0][0], outcomes[-1][0])
     np.testing.assert_array_equal(outcomes[0][1], outcomes[-1][1])
-    assert len({(image.shape, tuple(moved[0])) for image, moved in outcomes}) > 4
+    assert len({(image.shape, tuple(moved[0])) for image, moved, _ in outcomes}) > 4
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
@@ -138,3 +142,141 @@ def test_a_generator_decides_everything() -> None:
 def test_sizes_drawn(sizes: tuple[int, ...], sampling: str, expected: set[int]) -> None:
     rng = np.random.default_rng(0)
     assert {draw_min_size(sizes, sampling, rng) for _ in range(200)} == expected
+
+
+def test_without_a_crop_two_numbers_are_drawn() -> None:
+    """A size, then whether to mirror: runs that began before there were crops and masks go on bit for bit."""
+    rng, expected = np.random.default_rng(7), np.random.default_rng(7)
+    masks = [(np.array([5.0, 5, 9, 5, 9, 9]),)]
+    augment(a_painting(ImageSize(60, 90), []), boxes(), how(min_sizes=(30, 40), flip="horizontal"), rng, masks)
+    expected.choice(np.asarray((30, 40)))
+    expected.random()
+    assert rng.bit_generator.state == expected.bit_generator.state
+
+
+def rectangle(box: Box) -> np.ndarray:
+    x1, y1, x2, y2 = box
+    return np.array([x1, y1, x2, y1, x2, y2, x1, y2], dtype=np.float64)
+
+
+CROPS = [None, Crop("relative", (0.7, 0.8)), Crop("relative_range", (0.5, 0.5)), Crop("absolute_range", (40, 200))]
+
+
+@pytest.mark.parametrize("flip", ["none", "horizontal", "vertical"])
+@pytest.mark.parametrize("crop", CROPS, ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_box_and_its_masks_follow_the_pixels(flip: str, crop: Crop | None, seed: int) -> None:
+    """A rectangle is painted, outlined and filled; afterwards all three are where the bright pixels are."""
+    box, size = (30.0, 40.0, 110.0, 90.0), ImageSize(120, 160)
+    masks = [(rectangle(box),), rasterise((rectangle(box),), size)]
+    image, moved, varied = augment(
+        a_painting(size, [box]), boxes(box), how(flip=flip, crop=crop), np.random.default_rng(seed), masks
+    )
+    outlines, bitmap = varied
+    assert isinstance(bitmap, np.ndarray)
+    assert bitmap.shape == image.shape[:2]
+    for found in (moved[0], bounds(outlines), bounds(bitmap)):
+        np.testing.assert_allclose(found, bright_box(image), atol=1.01)
+    np.testing.assert_allclose(bounds(outlines), moved[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_first_cropped_then_resized_then_mirrored(seed: int) -> None:
+    """The window is drawn first, in the picture's own pixels; a box that reaches out of it ends at its edge."""
+    size, crop = ImageSize(100, 120), Crop("absolute", (50, 40))
+    rng = np.random.default_rng(seed)
+    top, left, _ = draw_window(size, crop, rng)
+    rng.choice(np.asarray((80,)))
+    expected = (40, 20, 80, 60) if rng.random() < 0.5 else (0, 20, 40, 60)
+    image, moved, _ = augment(
+        a_painting(size, []),
+        boxes((left - 5.0, top + 10.0, left + 20.0, top + 30.0)),
+        how(min_sizes=(80,), crop=crop, flip="horizontal"),
+        np.random.default_rng(seed),
+    )
+    assert image.shape == (100, 80, 3)
+    np.testing.assert_allclose(moved, boxes(expected))
+
+
+def test_outlines_may_reach_out_of_the_picture() -> None:
+    """As in Detectron2; only a crop cuts them."""
+    _, _, (outlines,) = augment(
+        a_painting(ImageSize(60, 80), []), boxes(), how(), np.random.default_rng(0), [(rectangle((-3, 10, 90, 61)),)]
+    )
+    assert bounds(outlines) == (-3, 10, 90, 61)
+
+
+def test_bitmaps_take_the_nearest_pixel() -> None:
+    bitmap = np.array([[True, False], [False, False]])
+    doubled = scale_mask(bitmap, ImageSize(2, 2), ImageSize(4, 4))
+    assert np.asarray(doubled).tolist() == np.kron(bitmap, np.ones((2, 2), dtype=bool)).tolist()
+    assert np.array_equal(scale_mask(doubled, ImageSize(4, 4), ImageSize(2, 2)), bitmap)
+    across, down = (flip_mask(doubled, ImageSize(4, 4), direction) for direction in ("horizontal", "vertical"))
+    assert (bounds(across), bounds(down)) == ((2, 0, 4, 2), (0, 2, 2, 4))
+    assert across.flags["C_CONTIGUOUS"]  # type: ignore[union-attr]
+    assert down.flags["C_CONTIGUOUS"]  # type: ignore[union-attr]
+
+
+def a_round_thing(centre: tuple[float, float], radii: tuple[float, float], count: int) -> np.ndarray:
+    """(2 * count,) corners on an ellipse."""
+    angles = np.arange(count) * 2 * np.pi / count + 0.3
+    return (np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii + centre).ravel()
+
+
+def widened(bitmap: np.ndarray, reach: int) -> np.ndarray:
+    """Every pixel that has one of the bitmap within `reach`, in a square."""
+    side = 2 * reach + 1
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(bitmap, reach, mode="edge"), (side, side))
+    found: np.ndarray = windows.any(axis=(2, 3))
+    return found
+
+
+@given(
+    st.tuples(st.floats(0, 60), st.floats(0, 50)),
+    st.tuples(st.floats(8, 30), st.floats(8, 30)),
+    st.integers(4, 12),
+    st.integers(20, 120),
+    st.integers(20, 120),
+    st.sampled_from(["horizontal", "vertical"]),
+)
+def test_outlines_and_bitmaps_are_the_same_thing(
+    centre: tuple[float, float], radii: tuple[float, float], count: int, height: int, width: int, direction: str
+) -> None:
+    """A transformed outline covers what the transformed bitmap covers, up to its border."""
+    before, after = ImageSize(50, 60), ImageSize(height, width)
+    outlines = (a_round_thing(centre, radii, count),)
+
+    def moved(mask: Mask) -> Mask:
+        return flip_mask(scale_mask(mask, before, after), after, direction)
+
+    found, bitmap = rasterise(moved(outlines), after), moved(rasterise(outlines, before))  # type: ignore[arg-type]
+    assert isinstance(bitmap, np.ndarray)
+    reach = int(np.ceil(max(1, height / 50, width / 60))) + 1  # a pixel of the smaller picture, and one of rounding
+    assert not (found & ~widened(bitmap, reach)).any()
+    assert not (bitmap & ~widened(found, reach)).any()
+
+
+@given(st.integers(0, 10_000), st.sampled_from(CROPS), st.sampled_from(["none", "horizontal", "vertical"]))
+def test_boxes_and_cut_outlines_are_within_the_picture(seed: int, crop: Crop | None, flip: str) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.random((5, 2, 2)) * (100, 80)
+    rows = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    masks = [(rectangle(tuple(row)),) for row in rows]
+    image, moved, varied = augment(a_painting(ImageSize(80, 100), []), rows, how(crop=crop, flip=flip), rng, masks)
+    assert len(varied) == 5
+    for row in [*moved, *map(bounds, varied)]:
+        x1, y1, x2, y2 = row
+        assert -1e-9 <= x1 <= x2 <= image.shape[1] + 1e-9
+        assert -1e-9 <= y1 <= y2 <= image.shape[0] + 1e-9
+
+
+def test_masks_are_taken_one_by_one() -> None:
+    """And stay as they are."""
+    given_masks = [(rectangle((0, 0, 9, 9)),), np.ones((60, 60), dtype=bool)]
+    before = given_masks[0][0].copy()
+    crop = Crop("relative", (0.5, 0.5))
+    augment(a_painting(ImageSize(60, 60), []), boxes(), how(flip="vertical", crop=crop), np.random.default_rng(2), given_masks)
+    np.testing.assert_array_equal(given_masks[0][0], before)
+    assert given_masks[1].all()
+    _, _, varied = augment(a_painting(ImageSize(60, 60), []), boxes(), how(), np.random.default_rng(2), iter(given_masks))
+    assert len(varied) == 2

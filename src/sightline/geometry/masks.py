@@ -107,7 +107,7 @@ def cut(outlines: Outlines, box: Box) -> Outlines:
     As Detectron2 cuts them: exactly at the edges, after a buffer of 0 px (which makes outlines valid that cross themselves,
     and may drop one of their loops), with holes filled.
     """
-    import shapely  # half a tenth of a second and 15 MB that only random crops need
+    import shapely  # only random crops need it
 
     inside = []
     for part in outlines:
