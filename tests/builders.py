@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from sightline.config.schema import Config
 from sightline.config.sources import load as load_config
-from sightline.records import Box, Category, Dataset, Image, ImageRecord, ImageSize, Instance
+from sightline.records import Box, Category, Dataset, Image, ImageRecord, ImageSize, Instance, Rle
 
 if TYPE_CHECKING:
     from sightline.model.detector import GeneralizedRCNN
@@ -130,6 +130,16 @@ def a_painting(size: ImageSize, boxes: Sequence[Box], seed: int = 0) -> Image:
     for x1, y1, x2, y2 in boxes:
         pixels[int(y1) : int(y2), int(x1) : int(x2)] = 220
     return pixels
+
+
+def a_mask(box: Box = (10.0, 20.0, 40.0, 60.0), size: ImageSize = SIZE) -> Rle:
+    """The mask of the whole pixels in `box`, in a picture of `size`."""
+    from sightline.geometry.masks import encode
+
+    x1, y1, x2, y2 = (max(0, round(edge)) for edge in box)
+    bitmap = np.zeros(size, dtype=bool)
+    bitmap[y1:y2, x1:x2] = True
+    return encode(bitmap)
 
 
 def a_data_folder(folder: Path, count: int = 6, *, empty: int = 0, names: Sequence[str] = ("cat", "dog")) -> Dataset:

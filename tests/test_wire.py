@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import a_mask
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as Pillow
+from pycocotools import mask as reference
 
 from sightline import wire
 from sightline.errors import RequestError
+from sightline.geometry.masks import encode
 from sightline.images import Limits
-from sightline.records import Detections, ImageSize
+from sightline.records import Detections, ImageSize, Rle
 
 NAMES = ("bee", "wasp", "überhornet")
 
@@ -112,6 +115,116 @@ def test_npz_is_never_unpickled() -> None:
     for body in (file.getvalue(), pickle.dumps([1]), b"", b"PK\x03\x04"):
         with pytest.raises(RequestError, match="is no NumPy archive"):
             wire.from_npz(body, "x")
+
+
+SIZE = ImageSize(6, 5)
+
+
+def with_masks(*masks: Rle, size: ImageSize = SIZE) -> Detections:
+    n = len(masks)
+    boxes, scores = np.zeros((n, 4), np.float32), np.full(n, 0.5, np.float32)
+    return Detections(size, boxes, scores, np.zeros(n, np.int64), tuple(masks))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_masks_travel_in_both_forms(count: int) -> None:
+    sent = with_masks(*[a_mask((0, number, 3, 5), SIZE) for number in range(count)])
+    for got, _ in (
+        wire.from_json_text(json.dumps(wire.to_json(sent, NAMES)).encode(), "x"),
+        wire.from_npz(wire.to_npz(sent, NAMES), "x"),
+    ):
+        assert got.masks == sent.masks
+
+
+def test_a_mask_is_written_as_coco_writes_it() -> None:
+    mask = a_mask((1, 0, 3, 6), SIZE)
+    assert wire.to_json(with_masks(mask), NAMES)["pred_masks_rle"] == [{"size": [6, 5], "counts": mask.counts}]
+    assert mask.counts == reference.frPyObjects({"size": [6, 5], "counts": [6, 12, 12]}, 6, 5)["counts"].decode()
+
+
+def test_bare_run_lengths_are_compressed_on_the_way() -> None:
+    bare, text = Rle(SIZE, (6, 12, 12)), a_mask((1, 0, 3, 6), SIZE)
+    assert wire.to_json(with_masks(bare), NAMES) == wire.to_json(with_masks(text), NAMES)
+    answer = {**wire.to_json(with_masks(text), NAMES), "pred_masks_rle": [{"size": [6, 5], "counts": [6, 12, 12]}]}
+    assert wire.from_json(answer, "x")[0].masks == (text,)
+
+
+def test_a_model_without_masks_says_nothing_of_them() -> None:
+    assert "pred_masks_rle" not in wire.to_json(detections(), NAMES)
+    with np.load(io.BytesIO(wire.to_npz(detections(), NAMES))) as archive:
+        assert "pred_masks_rle" not in archive.files
+    assert wire.from_json(wire.to_json(detections(), NAMES), "x")[0].masks is None
+
+
+@given(arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_run_lengths_are_those_of_the_bitmap(bitmap: np.ndarray) -> None:
+    runs = wire.run_lengths(encode(bitmap))
+    decoded = np.repeat(np.arange(len(runs)) % 2, runs).reshape(bitmap.shape[::-1]).T
+    np.testing.assert_array_equal(decoded, bitmap)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        pytest.param([], "has 0 masks", id="none for a score"),
+        pytest.param([{"size": [6, 5], "counts": "n0"}] * 2, "has 2 masks", id="two for a score"),
+        pytest.param([{"size": [5, 6], "counts": "n0"}], r"size \[5, 6\] in a picture of \[6, 5\]", id="width first"),
+        pytest.param([{"size": None, "counts": "n0"}], "size None", id="no size"),
+        pytest.param([{"counts": "n0"}], "KeyError", id="size missing"),
+        pytest.param([{"size": [6, 5]}], "KeyError", id="counts missing"),
+        pytest.param(["n0"], "TypeError", id="text"),
+        pytest.param("n0", "is a str, not a list", id="not a list"),
+        pytest.param({"0": 1}, "is a dict, not a list", id="an object"),
+        pytest.param([{"size": [6, 5], "counts": 30}], "counts are a int", id="a number"),
+        pytest.param([{"size": [6, 5], "counts": None}], "counts are a NoneType", id="null"),
+        pytest.param([{"size": [6, 5], "counts": ""}], "do not sum to the 30 pixels", id="empty"),
+        pytest.param([{"size": [6, 5], "counts": "m0"}], "do not sum to the 30 pixels", id="a pixel short"),
+        pytest.param([{"size": [6, 5], "counts": "o0"}], "do not sum to the 30 pixels", id="a pixel long"),
+        pytest.param([{"size": [6, 5], "counts": "n"}], "cut off", id="cut off"),
+        pytest.param([{"size": [6, 5], "counts": "n0 "}], "no run lengths", id="a space"),
+        pytest.param([{"size": [6, 5], "counts": "n0p"}], "no run lengths", id="beyond the letters"),
+        pytest.param([{"size": [6, 5], "counts": "Ä"}], "UnicodeEncodeError", id="not ascii"),
+        pytest.param([{"size": [6, 5], "counts": "OO1"}], "do not sum", id="negative runs"),
+        pytest.param([{"size": [6, 5], "counts": "o" * 100_000 + "0"}], "longer than any picture", id="an endless run"),
+        pytest.param([{"size": [6, 5], "counts": [31, -1]}], "no whole numbers within", id="bare: negative"),
+        pytest.param([{"size": [6, 5], "counts": [30.0]}], "no whole numbers within", id="bare: float"),
+        pytest.param([{"size": [6, 5], "counts": [True] * 30}], "no whole numbers within", id="bare: truths"),
+        pytest.param([{"size": [6, 5], "counts": [10**30]}], "no whole numbers within", id="bare: absurd"),
+        pytest.param([{"size": [6, 5], "counts": [1, 2]}], "do not sum", id="bare: short"),
+    ],
+)
+def test_broken_masks(entries: object, message: str) -> None:
+    answer = {**wire.to_json(with_masks(a_mask(size=SIZE)), NAMES), "pred_masks_rle": entries}
+    with pytest.raises(RequestError, match=message):
+        wire.from_json(answer, "http://h")
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=40), st.integers(0, 40), st.integers(0, 40))
+def test_any_text_is_a_mask_or_refused(counts: str, height: int, width: int) -> None:
+    size = ImageSize(height, width)
+    answer = {**wire.to_json(with_masks(Rle(size, counts), size=size), NAMES)}
+    try:
+        got = wire.from_json(answer, "x")[0].masks
+    except RequestError:
+        return
+    reference.decode({"size": list(size), "counts": got[0].counts.encode()})
+
+
+def test_a_picture_beyond_cocos_counting_has_no_masks() -> None:
+    """Five runs of 2**62 would sum to 2**62 pixels in 64 bits."""
+    size = ImageSize(2**31, 2**31)
+    with pytest.raises(ValueError, match="do not sum"):
+        wire.run_lengths(Rle(size, (2**62,) * 5))
+
+
+@pytest.mark.parametrize("masks", [np.array("n0"), np.array([[1, 2]]), np.array(["n0", "n0"])], ids=["bare", "numbers", "two"])
+def test_broken_masks_in_an_archive(masks: np.ndarray) -> None:
+    with np.load(io.BytesIO(wire.to_npz(with_masks(a_mask(size=SIZE)), NAMES))) as archive:
+        arrays_sent = {**archive, "pred_masks_rle": masks}
+    file = io.BytesIO()
+    np.savez(file, **arrays_sent)
+    with pytest.raises(RequestError, match="is no detection answer"):
+        wire.from_npz(file.getvalue(), "x")
 
 
 def pixels() -> np.ndarray:

@@ -153,9 +153,11 @@ class Model:
     class_names: label index -> name
     origin:      where it was loaded from, for messages
     facts:       how it was trained and what it scored, as `bundle.json` tells it
+    proposes:    its detections are regions without classes (an RPN's proposals)
     """
 
     predict: Predict
     class_names: tuple[str, ...]
     origin: str
     facts: dict[str, object] = field(default_factory=dict)
+    proposes: bool = False

@@ -1,6 +1,7 @@
 """What travels over HTTP and into JSON lines: pictures in, detections out. Both directions of both formats; never pickle.
 
 The JSON keys are those that Detectron2-on-SageMaker clients already decode, plus `class_names` (one name per detection).
+Masks are COCO's compressed run lengths; R: runs in one mask, background and object in turn, column after column.
 """
 
 import ast
@@ -8,12 +9,14 @@ import io
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.errors import ImageError, RequestError, ShapeError
 from sightline.images import Limits, decode_image
-from sightline.records import Detections, Image, ImageSize
+from sightline.records import Detections, Image, ImageSize, Rle
 
 JSON = "application/json"
 NPZ = "application/x-npz"
@@ -23,6 +26,9 @@ REQUEST_TYPES = (*PICTURE_TYPES, NPY)
 """Content types of a request. The picture types are synonyms: the content decides (a PNG sent as image/jpeg works)."""
 ANSWER_TYPES = (JSON, NPZ)
 
+MASKS = "pred_masks_rle"
+"""The key of the masks in an answer; absent where the model finds boxes only."""
+
 REQUEST_LIMITS = Limits(max_bytes=32 * 2**20, max_pixels=100_000_000, max_side=30_000)
 """For strangers' pictures: 100 megapixels are 300 MB decoded, what one request may cost."""
 
@@ -30,20 +36,23 @@ REQUEST_LIMITS = Limits(max_bytes=32 * 2**20, max_pixels=100_000_000, max_side=3
 def to_json(detections: Detections, class_names: Sequence[str]) -> dict[str, object]:
     """The answer as plain data. float32 values are written as the float64 they equal, so decoding gives the same bits."""
     labels = detections.labels.tolist()
-    return {
+    answer: dict[str, object] = {
         "image_size": list(detections.size),
         "pred_boxes": detections.boxes.astype(np.float64).tolist(),
         "scores": detections.scores.astype(np.float64).tolist(),
         "pred_classes": labels,
         "class_names": [class_names[label] for label in labels],
     }
+    if detections.masks is not None:
+        answer[MASKS] = [{"size": list(mask.size), "counts": counts_text(mask)} for mask in detections.masks]
+    return answer
 
 
 def from_json(answer: Mapping[str, object], where: object) -> tuple[Detections, list[str]]:
     """The detections of one answer, and their class names (empty where the server sends none).
 
     Raises:
-        RequestError: keys are missing or their lengths contradict each other.
+        RequestError: keys are missing, their lengths contradict each other, or a mask is not one of this picture.
     """
     try:
         height, width = np.asarray(answer["image_size"], dtype=np.int64).tolist()
@@ -53,6 +62,7 @@ def from_json(answer: Mapping[str, object], where: object) -> tuple[Detections, 
             boxes=np.asarray(answer["pred_boxes"], dtype=np.float32).reshape(len(scores), 4),
             scores=scores,
             labels=np.asarray(answer["pred_classes"], dtype=np.int64),
+            masks=read_masks(answer.get(MASKS), ImageSize(height, width)),
         )
         names = [str(name) for name in answer.get("class_names", ())]  # type: ignore[attr-defined]
         if len(names) not in (0, len(scores)):
@@ -66,14 +76,16 @@ def to_npz(detections: Detections, class_names: Sequence[str]) -> bytes:
     """The same answer as a NumPy archive of plain arrays."""
     archive = io.BytesIO()
     labels = detections.labels
-    np.savez(
-        archive,
-        image_size=np.asarray(detections.size, dtype=np.int64),
-        pred_boxes=detections.boxes,
-        scores=detections.scores,
-        pred_classes=labels,
-        class_names=np.asarray([class_names[label] for label in labels.tolist()], dtype=np.str_),
-    )
+    arrays: dict[str, Any] = {
+        "image_size": np.asarray(detections.size, dtype=np.int64),
+        "pred_boxes": detections.boxes,
+        "scores": detections.scores,
+        "pred_classes": labels,
+        "class_names": np.asarray([class_names[label] for label in labels.tolist()], dtype=np.str_),
+    }
+    if detections.masks is not None:
+        arrays[MASKS] = np.asarray([counts_text(mask) for mask in detections.masks], dtype=np.str_)
+    np.savez(archive, **arrays)
     return archive.getvalue()
 
 
@@ -81,10 +93,96 @@ def from_npz(body: bytes, where: object) -> tuple[Detections, list[str]]:
     """As `from_json`, of `application/x-npz`. Arrays of objects are refused, never unpickled."""
     try:
         with np.load(io.BytesIO(body), allow_pickle=False) as archive:
-            answer = {name: archive[name] for name in archive.files}
+            answer = {name: archive[name].tolist() for name in archive.files}
     except Exception as error:  # zipfile and numpy raise a dozen kinds on damaged archives
         raise RequestError(where, f"is no NumPy archive ({error})", "Check the address and the server's version.") from error
-    return from_json({name: array.tolist() for name, array in answer.items()}, where)
+    if isinstance(answer.get(MASKS), list):
+        answer[MASKS] = [{"size": answer.get("image_size"), "counts": counts} for counts in answer[MASKS]]
+    return from_json(answer, where)
+
+
+def counts_text(mask: Rle) -> str:
+    """COCO's compressed text, also of bare run lengths."""
+    if isinstance(mask.counts, str):
+        return mask.counts
+    from sightline.geometry.masks import compressed  # here: the engine behind it takes a while to import
+
+    return str(compressed(mask.counts, mask.size).counts)
+
+
+def read_masks(entries: object, size: ImageSize) -> tuple[Rle, ...] | None:
+    """The masks of an answer, compressed; None where it has none.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not masks of a picture of `size`.
+    """
+    if entries is None:
+        return None
+    if not isinstance(entries, list):
+        raise TypeError(f"{MASKS} is a {type(entries).__name__}, not a list")
+    return tuple(read_mask(entry, size) for entry in entries)
+
+
+def read_mask(entry: Mapping[str, object], size: ImageSize) -> Rle:
+    given, counts = entry["size"], entry["counts"]
+    if given != list(size):
+        raise ValueError(f"a mask of size {given!r} in a picture of {list(size)}")
+    if isinstance(counts, list):
+        if not all(type(run) is int and 0 <= run <= size.height * size.width for run in counts):
+            raise ValueError("a mask whose run lengths are no whole numbers within the picture")
+        counts = tuple(counts)
+    elif not isinstance(counts, str):
+        raise TypeError(f"a mask whose counts are a {type(counts).__name__}")
+    run_lengths(Rle(size, counts))
+    return Rle(size, counts_text(Rle(size, counts)))
+
+
+FIRST_DIGIT, DIGIT_BITS, MORE, NEGATIVE = 48, 5, 0x20, 0x10
+"""COCO's text: six bits a letter from "0" on. Five are a digit, lowest first; the sixth says that more follow."""
+
+MAX_DIGITS = 7
+"""35 bits, sign included: no run of MAX_PIXELS needs more, and no sum of such runs overflows an int64."""
+
+MAX_PIXELS = 2**32
+"""COCO's own routines count in 32 bits."""
+
+
+def run_lengths(mask: Rle) -> NDArray[np.int64]:
+    """(R,) pixels of background, object, background, ... down the columns. Safe on whatever came over the network.
+
+    Raises:
+        ValueError: they do not describe exactly the pixels of `mask.size`.
+    """
+    if isinstance(mask.counts, str):
+        runs = decode_counts(np.frombuffer(mask.counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - FIRST_DIGIT)
+    else:
+        runs = np.asarray(mask.counts, dtype=np.int64)
+    pixels = mask.size.height * mask.size.width
+    if min(mask.size) < 0 or pixels >= MAX_PIXELS or (runs < 0).any() or (runs > pixels).any() or int(runs.sum()) != pixels:
+        raise ValueError(f"a mask whose runs do not sum to the {pixels} pixels of {list(mask.size)}")
+    return runs
+
+
+def decode_counts(letters: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(R,) run lengths of COCO's text, less FIRST_DIGIT. From the fourth on, the text has the difference to the last but one.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    if ((letters < 0) | (letters > 2 * MORE - 1)).any() or (len(letters) and letters[-1] & MORE):
+        raise ValueError("a mask whose counts are no run lengths, or cut off")
+    last = np.flatnonzero((letters & MORE) == 0)
+    first = np.concatenate(([0], last[:-1] + 1))[: len(last)]
+    digits = last - first + 1
+    if (digits > MAX_DIGITS).any():
+        raise ValueError("a mask whose runs are longer than any picture")
+    place = np.arange(len(letters)) - np.repeat(first, digits)
+    values = np.zeros(len(last), dtype=np.int64)
+    np.add.at(values, np.repeat(np.arange(len(last)), digits), (letters & (MORE - 1)) << (DIGIT_BITS * place))
+    values -= np.where(letters[last] & NEGATIVE, np.int64(1) << (DIGIT_BITS * digits), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
 
 
 def from_json_text(body: bytes, where: object) -> tuple[Detections, list[str]]:

@@ -1,5 +1,6 @@
 """A model in three lines, and pictures to send it: the whole HTTP surface is tested without torch."""
 
+import dataclasses
 import http.client
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from sightline.geometry.masks import encode as encode_mask
 from sightline.records import Detections, Image, ImageSize, Model
 from sightline.serving.server import running
 
@@ -25,6 +27,19 @@ def predict(images: Sequence[Image]) -> list[Detections]:
         )
         for image in images
     ]
+
+
+def predict_masks(images: Sequence[Image]) -> list[Detections]:
+    """The same with masks: an L in the first box, the second box's pixels."""
+    found = []
+    for boxes in predict(images):
+        ell = np.zeros(boxes.size, dtype=bool)
+        ell[: boxes.size.height // 3, : boxes.size.width // 8] = True
+        ell[boxes.size.height // 5 : boxes.size.height // 3, : boxes.size.width // 3] = True
+        dot = np.zeros(boxes.size, dtype=bool)
+        dot[1:2, 1:2] = True
+        found.append(dataclasses.replace(boxes, masks=(encode_mask(ell), encode_mask(dot))))
+    return found
 
 
 def picture(shade: int = 200, height: int = 30, width: int = 40) -> Image:
@@ -53,6 +68,12 @@ def request(
 @pytest.fixture(scope="session")
 def model() -> Model:
     return Model(predict, ("bee", "wasp"), "fake", {"trained": {"steps": 20}})
+
+
+@pytest.fixture(scope="session")
+def masked(model: Model) -> Model:
+    """The same model, finding masks too."""
+    return dataclasses.replace(model, predict=predict_masks)
 
 
 @pytest.fixture

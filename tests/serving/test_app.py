@@ -109,6 +109,17 @@ def test_threshold(path: str, headers: dict[str, str], count: int, ask: Call, pn
     assert (status, len(json.loads(body)["scores"])) == (200, count)
 
 
+@pytest.mark.parametrize(
+    ("accept", "decode"), [(wire.JSON, wire.from_json_text), (wire.NPZ, wire.from_npz)], ids=["json", "npz"]
+)
+def test_masks_keep_to_their_detections(accept: str, decode: Callable[..., object], masked: Model, call: Call, png) -> None:
+    first, second = masked.predict([decode_image(png, "sent")])[0].masks
+    with running(masked) as url:
+        for path, expected in (("", (first, second)), ("?threshold=0.5", (first,)), ("?threshold=1", ())):
+            _, _, body = call(url, "POST", f"/invocations{path}", png, {**JPEG, "Accept": accept})
+            assert decode(body, "answer")[0].masks == expected
+
+
 def test_npy_in_either_colour_order(ask: Call) -> None:
     bodies = {}
     pixels = np.zeros((4, 5, 3), np.uint8)

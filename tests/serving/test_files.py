@@ -124,6 +124,14 @@ def test_threshold(model: Model, write: Write) -> None:
     assert line["scores"] == [float(np.float32(0.9))]
 
 
+def test_masks_are_in_the_lines(masked: Model, write: Write) -> None:
+    path = write("a.png")
+    expected = masked.predict([read_image(path)])[0].masks
+    for threshold, count in ((0.0, 2), (0.5, 1)):
+        (line,) = predict_files(masked.predict, masked.class_names, [path], threshold=threshold)
+        assert wire.from_json(line, "line")[0].masks == expected[:count]
+
+
 def test_reading_ahead_is_bounded(write: Write) -> None:
     path, taken = write("a.png"), []
 

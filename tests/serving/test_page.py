@@ -7,14 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from sightline.geometry.masks import decode, encode
 from sightline.records import Model
 from sightline.serving.page import page as page_html
 from sightline.serving.server import running
 from sightline.serving.settings import Settings
+from sightline.wire import run_lengths
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ALPHA = """() => {
+    const canvas = document.getElementById("masks");
+    const paint = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return Array.from({length: canvas.height}, (_, y) =>
+        Array.from({length: canvas.width}, (_, x) => paint.data[4 * (y * canvas.width + x) + 3]));
+}"""
+"""The alpha of the painted masks, row by row."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -71,6 +81,43 @@ def test_boxes_lie_where_the_answer_says(page: Any, photo: Path) -> None:
     assert box["width"] == pytest.approx((400 / 3 - 0.1) * scale, abs=1)
     assert box["height"] == pytest.approx((300 / 3 - 0.2) * scale, abs=1)
     assert stage["height"] == pytest.approx(300 * scale, abs=1)
+
+
+def test_masks_are_painted_where_the_answer_has_them(browser: Any, masked: Model, photo: Path) -> None:
+    with running(masked) as url:
+        tab = browser.new_page(viewport={"width": 1200, "height": 800})
+        tab.goto(url)
+        choose(tab, photo)
+        painted = tab.evaluate(ALPHA)
+        assert (len(painted), len(painted[0])) == (300, 400)
+        expected = decode(masked.predict([np.zeros((300, 400, 3), np.uint8)])[0].masks[0])
+        np.testing.assert_array_equal(np.array(painted) > 0, expected)
+        tab.fill("#threshold", "1")
+        assert tab.is_hidden("#masks")
+        tab.close()
+
+
+@pytest.mark.parametrize(("height", "width"), [(2000, 1000), (900, 4000), (1, 2000)])
+def test_masks_of_large_pictures_are_painted_smaller(height: int, width: int, page: Any) -> None:
+    """As many pixels as on a screen, and no column of them left out."""
+    bitmap = np.zeros((height, width), dtype=bool)
+    bitmap[height // 4 : height // 2 + 1, width // 5 : width // 2] = True
+    answer = {"image_size": [height, width], "pred_classes": [0], "pred_masks_rle": [{"counts": str(encode(bitmap).counts)}]}
+    page.evaluate("sent => { answer = sent; paintMasks([0]); answer = null; }", answer)
+    painted = np.array(page.evaluate(ALPHA)) > 0
+    assert max(painted.shape) == 1600
+    assert painted.mean() == pytest.approx(bitmap.mean(), abs=0.01)
+    rows, columns = painted.any(axis=1), painted.any(axis=0)
+    assert painted[np.ix_(rows, columns)].all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_run_lengths_are_decoded_as_cocos(seed: int, page: Any) -> None:
+    rng = np.random.default_rng(seed)
+    mask = encode(rng.random((70, 50)) < rng.random())
+    assert page.evaluate("text => runLengths(text)", mask.counts) == run_lengths(mask).tolist()
+    tall = encode(np.arange(200_000).reshape(-1, 2) % 77_777 > 40_000)
+    assert page.evaluate("text => runLengths(text)", tall.counts) == run_lengths(tall).tolist()
 
 
 def test_the_threshold_acts_at_once_and_by_keyboard(page: Any, photo: Path) -> None:

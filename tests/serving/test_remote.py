@@ -73,6 +73,20 @@ def test_the_same_detections_as_in_process(model: Model, url: str, make_picture)
     assert served.predict([]) == []
 
 
+def test_masks_come_through(masked: Model, make_picture) -> None:
+    images = [make_picture(shade) for shade in (10, 200)]
+    with running(masked) as url:
+        got = connect(url).predict(images)
+    assert [found.masks for found in got] == [found.masks for found in masked.predict(images)]
+
+
+def test_a_model_that_proposes_is_one_from_afar_too(model: Model) -> None:
+    with running(dataclasses.replace(model, class_names=("object", "x"), proposes=True)) as url:
+        assert connect(url).proposes
+    with running(model) as url:
+        assert not connect(url).proposes
+
+
 def test_pixels_arrive_as_they_are() -> None:
     seen: list[Image] = []
 

@@ -1,6 +1,6 @@
 """The HTTP surface around one callable: `create_app(model, settings)` gives a Starlette app; tests pass a three-line fake.
 
-    GET  /                      a page: drop a picture, see the boxes
+    GET  /                      a page: drop a picture, see the boxes and masks
     GET  /ping                  200 when the model can predict, 503 while it loads, 500 when it is broken
     POST /invocations           a picture in, detections out
     GET  /model                 class names, origin and facts of the model
@@ -190,7 +190,8 @@ class Service:
 
     async def facts(self, _: Request) -> Response:
         model = self.loaded()
-        return JSONResponse({"class_names": list(model.class_names), "origin": model.origin, "facts": model.facts})
+        told = {"class_names": list(model.class_names), "origin": model.origin, "facts": model.facts}
+        return JSONResponse(told | ({"proposes": True} if model.proposes else {}))
 
     async def execution_parameters(self, _: Request) -> Response:
         return JSONResponse(self.settings.execution_parameters())

@@ -141,9 +141,10 @@ def connect(url: str, *, timeout_s: float = 60.0) -> Model:
     try:
         told = json.loads(reply.body)
         class_names, facts = tuple(map(str, told["class_names"])), dict(told["facts"])
+        proposes = told.get("proposes") is True
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RequestError(remote.address, f"is no Sightline server ({error!r})", "Check the address.") from error
-    return Model(remote.predict, class_names, remote.address, facts)
+    return Model(remote.predict, class_names, remote.address, facts, proposes)
 
 
 def parse(url: str, timeout_s: float) -> Remote:
