@@ -1,5 +1,7 @@
 """Detectron2's YAML in and out: nothing is lost, nothing is guessed, and every problem is named with its file."""
 
+import ast
+import contextlib
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -32,6 +34,12 @@ def a_file(folder: Path, text: str, name: str = "config.yaml") -> Path:
     return path
 
 
+LIKE_LITERALS = ["12", "1e-3", "None", "true", "'", "'a'", '"', "(1, 2)", " 7", "[]", "{[]: 1}", "~", "!!x", "a: b", "#"]
+"""Texts that YAML, Python or yacs might take for something else."""
+
+KEYS = sorted(set(TYPES) - {"VERSION"})  # there is one
+
+
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
     """Values that a key of this type may have."""
     if isinstance(kind, UnionType):
@@ -42,7 +50,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         bool: st.booleans(),
         int: st.integers(-(10**9), 10**9),
         float: st.floats(allow_nan=False),
-        str: st.text(st.characters(codec="utf-8"), max_size=20),
+        str: st.one_of(st.text(st.characters(codec="utf-8"), max_size=20), st.sampled_from(LIKE_LITERALS)),
         NoneType: st.none(),
         object: st.one_of(st.text("abc", min_size=1), st.integers(), st.tuples(st.just("bbox"), st.floats(0, 1))),
     }
@@ -62,11 +70,62 @@ def test_a_dump_of_every_golden_config_says_the_same(shared: Path) -> None:
         assert yaml.safe_load(dump(load_file(path))) == yaml.safe_load(path.read_text(encoding="utf-8")), path.parent.name
 
 
+def reread(text: str) -> Config:
+    return load_values(dict(flatten(parse_yaml(text.encode(), "dump"), "")), "dump")
+
+
 @given(st.data())
 def test_load_of_dump_is_the_same_config(data: st.DataObject) -> None:
-    keys = data.draw(st.lists(st.sampled_from(sorted(TYPES)), max_size=8, unique=True))
+    keys = data.draw(st.lists(st.sampled_from(KEYS), max_size=8, unique=True))
     config = with_values(Config(), {key: data.draw(values_of(TYPES[key]), label=key) for key in keys})
-    assert load_values(dict(flatten(parse_yaml(dump(config).encode(), "dump"), "")), "dump") == config
+    assert reread(dump(config)) == config
+    assert dump(reread(dump(config))) == dump(config)
+
+
+def accepted_by_yacs(value: object, default: object) -> bool:
+    """yacs' rule for a value of a file over a default: text is read as a Python literal where it is one; then the types are
+    the same, or one is a list and the other a tuple, or one is None."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value)
+    kinds = {type(value), type(default)}
+    return len(kinds) == 1 or kinds == {list, tuple} or NoneType in kinds
+
+
+@given(st.data())
+def test_yacs_takes_every_dump(data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.sampled_from(KEYS), max_size=8, unique=True))
+    config = with_values(Config(), {key: data.draw(values_of(TYPES[key]), label=key) for key in keys})
+    written = dict(flatten(yaml.safe_load(dump(config)), ""))
+    assert {key for key, default in flat(Config()).items() if not accepted_by_yacs(written[key], default)} == set()
+
+
+def test_yacs_takes_a_dump_over_detectron2s_own_defaults(shared: Path) -> None:
+    """Whole numbers where Detectron2 has floats, as Python code may set them, and text that looks like a number."""
+    changes = {key: 3 for key, kind in TYPES.items() if kind in (float, float | None)}
+    config = with_values(Config(), {**changes, "OUTPUT_DIR": "12", "MODEL.WEIGHTS": "None"})
+    written = dict(flatten(yaml.safe_load(dump(config)), ""))
+    defaults = yaml.safe_load((shared / "facts" / "detectron2_defaults.yaml").read_text(encoding="utf-8"))
+    for key, default in flatten(defaults, ""):
+        assert accepted_by_yacs(written.pop(key), default), key
+    assert not written
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        pytest.param("SOLVER.BASE_LR", 1, "BASE_LR: 1.0", id="a whole number for a float"),
+        pytest.param("SOLVER.WEIGHT_DECAY_BIAS", 0, "WEIGHT_DECAY_BIAS: 0.0", id="for a float or null"),
+        pytest.param("SOLVER.WEIGHT_DECAY_BIAS", None, "WEIGHT_DECAY_BIAS: null", id="null"),
+        pytest.param("MODEL.PIXEL_STD", (1, 2.5, 3), "PIXEL_STD: [1, 2.5, 3]", id="in a list as it is"),
+        pytest.param("OUTPUT_DIR", "12", """OUTPUT_DIR: '''12'''""", id="text that is a literal"),
+        pytest.param("OUTPUT_DIR", "runs/12", "OUTPUT_DIR: runs/12", id="text that is none"),
+        pytest.param("OUTPUT_DIR", "it's", "OUTPUT_DIR: it's", id="a quote inside"),
+        pytest.param("DATASETS.TRAIN", ("12",), "TRAIN: ['12']", id="text in a list"),
+    ],
+)
+def test_what_a_dump_writes(key: str, value: object, line: str) -> None:
+    assert line in [text.strip() for text in dump(with_values(Config(), {key: value})).splitlines()]
 
 
 def test_every_key_can_be_given_as_text() -> None:
@@ -101,6 +160,22 @@ def test_overrides(key: str, text: str, expected: object) -> None:
     value = flat(override(Config(), [key, text]))[key]
     assert value == expected
     assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        pytest.param("SIZES", "[32, 64]", ((32, 64),), id="flat sizes"),
+        pytest.param("ASPECT_RATIOS", "[0.5, 1.0]", ((0.5, 1.0),), id="flat ratios"),
+        pytest.param("SIZES", "'(32, 64)'", ((32, 64),), id="as text"),
+        pytest.param("SIZES", "[[32], [64]]", ((32,), (64,)), id="one for each level"),
+        pytest.param("SIZES", "[]", (), id="none"),
+    ],
+)
+def test_flat_anchors_count_for_every_level(tmp_path: Path, key: str, text: str, expected: object) -> None:
+    name = f"MODEL.ANCHOR_GENERATOR.{key}"
+    assert flat(load_file(a_file(tmp_path, f"MODEL: {{ANCHOR_GENERATOR: {{{key}: {text}}}}}")))[name] == expected
+    assert flat(override(Config(), [name, text.strip("'")]))[name] == expected
 
 
 def test_an_override_leaves_all_other_keys_alone() -> None:
@@ -173,7 +248,9 @@ def test_a_base_that_is_missing_is_named(tmp_path: Path) -> None:
         pytest.param("SOLVER: {STEPS: [5, x]}", r"Give a list of whole numbers\.", id="word in a list"),
         pytest.param("DATASETS: {TRAIN: coco}", r"DATASETS\.TRAIN is 'coco'\. Give a list of texts\.", id="word for texts"),
         pytest.param("MODEL: {PIXEL_STD: [a]}", r"Give a list of numbers\.", id="word for numbers"),
-        pytest.param("MODEL: {ANCHOR_GENERATOR: {SIZES: [32]}}", r"Give a list of lists of numbers\.", id="flat anchors"),
+        pytest.param("MODEL: {ANCHOR_GENERATOR: {SIZES: [a]}}", r"Give a list of lists of numbers\.", id="flat words"),
+        pytest.param("MODEL: {ANCHOR_GENERATOR: {SIZES: [1, [2]]}}", r"Give a list of lists of numbers\.", id="half flat"),
+        pytest.param("MODEL: {PIXEL_STD: [[1]]}", r"Give a list of numbers\.", id="lists for numbers"),
         pytest.param("MODEL: 5", r"MODEL is 5\. It is a section: give the keys in it", id="number for a section"),
         pytest.param("MODEL: {RPN: }", r"MODEL\.RPN is None\. It is a section", id="empty section"),
     ],

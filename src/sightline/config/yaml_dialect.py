@@ -1,8 +1,9 @@
 """Detectron2's YAML, with `_BASE_` chains and `KEY VALUE` overrides, to a `Config` and back without loss.
 
 Values are checked against the types in schema.py as yacs does it, a little kinder: an integer is accepted for a float, a
-list for a tuple, and text is read as a Python literal where the key is no text (`"(640, 672)"`, `"1e-3"`).
-Every problem of a file is collected before anything is raised.
+list for a tuple, and text is read as a Python literal where the key is no text (`"(640, 672)"`, `"1e-3"`). Keys of version 1
+are read under their new names (renamed.py), and two Python tags without running anything (tags.py). What `dump` writes passes
+yacs' own, stricter check. Every problem of a file is collected before anything is raised.
 """
 
 import ast
@@ -15,7 +16,9 @@ from typing import Any
 
 import yaml
 
+from sightline.config.renamed import OLD_SECTIONS, VERSION, renewed
 from sightline.config.schema import Config
+from sightline.config.tags import load_yaml
 from sightline.errors import ConfigError, Problem, nearest
 
 BASE = "_BASE_"
@@ -42,6 +45,11 @@ SECTIONS = {key[:end] for key in TYPES for end, letter in enumerate(key) if lett
 WORDS = {"true": True, "false": False, "null": None}
 """YAML's words for what Python writes with a capital, so that an override may be written like the file."""
 
+PER_LEVEL = {f"MODEL.ANCHOR_GENERATOR.{name}" for name in ("SIZES", "ASPECT_RATIOS", "ANGLES")}
+"""Lists with one list per pyramid level. One flat list of numbers stands for every level, as in Detectron2."""
+
+ARCHITECTURE = "MODEL.META_ARCHITECTURE"
+
 MAX_SHOWN = 200
 """Characters of a wrong value that a message repeats."""
 
@@ -52,24 +60,35 @@ def load_file(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: all problems of the file (unknown keys with the nearest known, wrong types, a `_BASE_` circle).
     """
-    problems: list[Problem] = []
-    values = read_chain(path, problems)
-    return finished(values, overrides, problems)
+    return finished(read_chain(path), overrides)
 
 
 def load_values(values: Mapping[str, object], where: str, overrides: Sequence[str] = ()) -> Config:
     """The same for values that are already flat: {"MODEL.RPN.NMS_THRESH": 0.7, ...}."""
+    return finished([Layer(where, values)], overrides)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layer:
+    """Flat values as written, unchecked, and where they stand: a file, a name, or "override"."""
+
+    where: str
+    values: Mapping[str, object]
+
+
+def finished(layers: Sequence[Layer], overrides: Sequence[str]) -> Config:
+    """The defaults under all layers, each over the one before, and `overrides` on top, unless there are problems."""
+    layers = [*layers, Layer("override", pairs(overrides))]
+    given = [layer.values[ARCHITECTURE] for layer in layers if ARCHITECTURE in layer.values]
+    architecture = given[-1] if given else Config().model.meta_architecture
     problems: list[Problem] = []
-    checked = dict(check_values(values, where, problems))
-    return finished(checked, overrides, problems)
-
-
-def finished(checked: Mapping[str, object], overrides: Sequence[str], problems: list[Problem]) -> Config:
-    """Checked values and `overrides` over the defaults, unless there are problems."""
-    overriding = dict(check_values(pairs(overrides), "override", problems))
+    checked: dict[str, object] = {}
+    for layer in layers:
+        values = renewed(layer.values, layer.where, architecture, problems)
+        checked |= dict(check_values(values, layer.where, problems))
     if problems:
         raise ConfigError.collected(problems)
-    return with_values(Config(), {**checked, **overriding})
+    return with_values(Config(), checked)
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -131,30 +150,47 @@ def dump(config: Config) -> str:
         node = tree
         for section in sections:
             node = node.setdefault(section, {})
-        node[name] = as_lists(value)
+        node[name] = as_written(value, TYPES[key])
     return yaml.safe_dump(tree, sort_keys=True, default_flow_style=None, allow_unicode=True)
+
+
+def as_written(value: object, kind: Any) -> object:
+    """`value` such that yacs takes it for this type: it wants a float where the default is one, and reads text as Python."""
+    if type(value) is int and kind in (float, float | None):
+        return float(value)
+    if isinstance(value, str):
+        return quoted_if_literal(value)
+    return as_lists(value)
+
+
+def quoted_if_literal(text: str) -> str:
+    """`text`, in quotes of its own where yacs would read something else: a folder called 12, a name beginning with a quote."""
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return repr(text) if text[:1] in QUOTES else text
+    except (TypeError, MemoryError, RecursionError):  # it looks like a literal, and is none
+        pass
+    return repr(text)
 
 
 def as_lists(value: object) -> object:
     return [as_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def read_chain(path: Path, problems: list[Problem], seen: tuple[Path, ...] = ()) -> dict[str, object]:
-    """Checked values of a YAML file over those of its `_BASE_`, which is relative to the file, absolute, or under `~`.
-
-    `problems` gets what is wrong with either, under the name of the file it stands in.
-    """
+def read_chain(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """The values of a YAML file after those of its `_BASE_`, which is relative to the file, absolute, or under `~`."""
     path = path.expanduser().resolve()
     if path in seen:
         raise ConfigError(path, f"is its own {BASE}: {' -> '.join(str(p) for p in (*seen, path))}", f"Break the {BASE} circle.")
     tree = read_yaml(path)
-    values: dict[str, object] = {}
+    below: list[Layer] = []
     if BASE in tree:
         base = tree.pop(BASE)
         if not isinstance(base, str) or "://" in base:
             raise ConfigError(path, f"{BASE} is {base!r}", "Name a local YAML file.")
-        values = read_chain(path.parent / Path(base).expanduser(), problems, (*seen, path))
-    return values | dict(check_values(dict(flatten(tree, "")), str(path), problems))
+        below = read_chain(path.parent / Path(base).expanduser(), (*seen, path))
+    return [*below, Layer(str(path), dict(flatten(tree, "")))]
 
 
 def read_yaml(path: Path) -> dict[str, object]:
@@ -168,7 +204,7 @@ def read_yaml(path: Path) -> dict[str, object]:
 def parse_yaml(content: bytes, where: object) -> dict[str, object]:
     """The keys of a YAML text; tags that would run code are refused."""
     try:
-        tree = yaml.safe_load(content.decode("utf-8"))
+        tree = load_yaml(content.decode("utf-8"), where)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date like 2024-13-01
         raise ConfigError(where, f"is no YAML that can be read safely ({error})", "Correct the file.") from error
     if tree is None:
@@ -182,7 +218,7 @@ def flatten(tree: Mapping[str, object], prefix: str) -> Iterator[tuple[str, obje
     """Leaf keys of nested mappings. Unknown sections stay one key, so that the message names them whole."""
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and key in SECTIONS:
+        if isinstance(value, Mapping) and (key in SECTIONS or key in OLD_SECTIONS):
             yield from flatten(value, f"{key}.")
         else:
             yield key, value
@@ -199,9 +235,31 @@ def check_values(values: Mapping[str, object], where: str, problems: list[Proble
             problems.append(Problem(where, f"unknown key {key!r}", nearest(key, known) if near(key, known) else "Remove it."))
             continue
         try:
-            yield key, coerce(value, TYPES[key])
+            yield key, current(key, coerce(per_level(value) if key in PER_LEVEL else value, TYPES[key]))
         except (ValueError, TypeError, RecursionError):
-            problems.append(Problem(where, f"{key} is {shown(value)}", f"Give {describe(TYPES[key])}."))
+            problems.append(Problem(where, f"{key} is {shown(value)}", f"Give {expected(key)}."))
+
+
+def current(key: str, value: object) -> object:
+    """`value`, but VERSION 1 is 2 after its keys have been renamed; ValueError for versions that nobody knows."""
+    if key != "VERSION":
+        return value
+    if value not in range(VERSION + 1):
+        raise ValueError(value)
+    return VERSION
+
+
+def expected(key: str) -> str:
+    return str(VERSION) if key == "VERSION" else describe(TYPES[key])
+
+
+def per_level(value: object) -> object:
+    """A flat list of numbers as the one list that counts for every level; anything else as it is."""
+    if isinstance(value, str):
+        value = literal(value.strip())
+    if isinstance(value, list | tuple) and value and all(type(item) in (int, float) for item in value):
+        return [value]
+    return value
 
 
 def shown(value: object) -> str:
@@ -254,11 +312,13 @@ def coerce_item(item: object, kind: Any) -> object:
     """Inside a sequence a whole number stays one (`[32, 64]` is dumped as it was written)."""
     if kind is object or (kind is float and type(item) is int):
         return as_tuples(item)
+    if kind is str and isinstance(item, str):  # yacs reads text as Python only where it stands alone
+        return item
     return coerce(item, kind)
 
 
 def as_tuples(value: object) -> object:
-    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def describe(kind: Any) -> str:
