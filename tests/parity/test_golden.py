@@ -17,17 +17,16 @@ import torch
 
 from sightline.config.schema import Config
 from sightline.config.sources import load
-from sightline.config.support import require_supported
 from sightline.dataset.transforms import flip_boxes, scale_boxes
-from sightline.errors import ConfigError
 from sightline.geometry.boxes import clip
+from sightline.geometry.masks import Mask, decode
 from sightline.images import read_image, resize, shortest_edge_size
-from sightline.model.build import build_detector
+from sightline.model.build import build_detector, build_predictor
 from sightline.model.checkpoint import load_exactly, read_checkpoint, state_dict_of
-from sightline.model.detector import GeneralizedRCNN
+from sightline.model.detector import Detector
+from sightline.model.instances import Targets
 from sightline.model.predictor import Predictor
-from sightline.model.rpn import Targets
-from sightline.records import Detections, ImageSize
+from sightline.records import Detections, ImageSize, Rle
 from sightline.tensors import to_tensor
 from sightline.training.optimizer import build_clip, build_optimizer
 from sightline.training.schedule import lr_factor
@@ -36,20 +35,11 @@ SHARED = Path(os.environ.get("SIGHTLINE_SHARED", Path(__file__).parents[3] / "sh
 GOLDEN = Path(os.environ.get("SIGHTLINE_GOLDEN", SHARED / "golden"))
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/inference.json"))
 
-AWAITED = {
-    "cascade_mask_rcnn": "cascades",
-    "faster_rcnn_c4": "the C4 neck",
-    "faster_rcnn_dc5": "the DC5 neck",
-    "mask_rcnn_c4": "masks and the C4 neck",
-    "mask_rcnn_fpn": "masks",
-    "retinanet": "RetinaNet",
-    "rpn_fpn": "proposals as the result",
-}
-"""Cases whose architecture is not built yet; the named test of each fails until it is, and then this entry must go."""
-
 RELATIVE = 1e-4  # features, losses, gradient and parameter norms in float32 on a CPU
 PIXELS = 0.01
 SCORE = 1e-4
+MASK_SHARE, MASK_FREE = 0.01, 3
+"""Pixels of a mask that may differ: a share of its box's, and a few for boxes of hardly any."""
 
 no_cases = pytest.mark.skipif(not CASES, reason=f"no golden cases in {GOLDEN.name}; set SIGHTLINE_GOLDEN")
 every_case = pytest.mark.parametrize("name", CASES or ["none"])
@@ -76,7 +66,7 @@ class Case:
     def read(self, file_name: str) -> np.ndarray:
         return read_image(GOLDEN / self.images["root"] / file_name)
 
-    def detector(self, overrides: tuple[str, ...] = ()) -> GeneralizedRCNN:
+    def detector(self, overrides: tuple[str, ...] = ()) -> Detector:
         config = load(str(GOLDEN / self.name / "config.yaml"), overrides)
         detector = build_detector(config)
         path = GOLDEN / self.name / "model_final.pth"
@@ -84,10 +74,7 @@ class Case:
         return detector
 
     def predictor(self) -> Predictor:
-        options = self.config.input
-        return Predictor(
-            self.detector(), min_size=options.min_size_test, max_size=options.max_size_test, color_order=options.format
-        )
+        return build_predictor(self.detector(), self.config)
 
 
 @cache
@@ -102,32 +89,13 @@ def read_case(name: str) -> Case:
     )
 
 
-def supported(name: str) -> Case:
-    """The case, or a skip: `test_is_supported` is where a missing architecture fails."""
-    case = read_case(name)
-    try:
-        require_supported(case.config, name)
-    except ConfigError:
-        pytest.skip(f"not supported yet; see test_is_supported[{name}]")
-    return case
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=f"awaits {AWAITED[name]}", raises=ConfigError))
-        if name in AWAITED
-        else name
-        for name in CASES or ["none"]
-    ],
-)
-def test_is_supported(name: str) -> None:
-    require_supported(read_case(name).config, name)
+def batch_of(predictor: Predictor, image: np.ndarray) -> tuple[torch.Tensor, list[ImageSize]]:
+    return predictor.detector.batch([to_tensor(predictor.resized(image), predictor.color_order)])
 
 
 @every_case
 def test_resized_picture(name: str) -> None:
-    case = supported(name)
+    case = read_case(name)
     options = case.config.input
     for expected in case.inference["images"]:
         image = case.read(expected["file"])
@@ -140,11 +108,11 @@ def test_resized_picture(name: str) -> None:
 
 @every_case
 def test_features(name: str) -> None:
-    predictor = supported(name).predictor()
+    predictor = read_case(name).predictor()
     for expected in read_case(name).inference["images"]:
         with torch.inference_mode():
-            batch, _ = predictor.detector.batch([predictor.resized(read_case(name).read(expected["file"]))])
-            features = predictor.detector.backbone(batch)
+            batch, _ = batch_of(predictor, read_case(name).read(expected["file"]))
+            features = predictor.detector.extract(batch)
         assert list(batch.shape) == expected["padded"]
         for level, numbers in expected["features"].items():
             found = features[level]
@@ -156,13 +124,13 @@ def test_features(name: str) -> None:
 
 @every_case
 def test_proposals(name: str) -> None:
-    predictor = supported(name).predictor()
+    predictor = read_case(name).predictor()
     for expected in read_case(name).inference["images"]:
         if "proposals" not in expected:
             continue
         with torch.inference_mode():
-            batch, sizes = predictor.detector.batch([predictor.resized(read_case(name).read(expected["file"]))])
-            (proposals,), _ = predictor.detector.proposal_generator(predictor.detector.backbone(batch), sizes)
+            batch, sizes = batch_of(predictor, read_case(name).read(expected["file"]))
+            (proposals,), _ = predictor.detector.proposal_generator(predictor.detector.extract(batch), sizes)
         assert len(proposals.boxes) == expected["proposals"]["count"]
         first = len(expected["proposals"]["boxes"])
         np.testing.assert_allclose(proposals.boxes[:first], expected["proposals"]["boxes"], atol=PIXELS)
@@ -170,34 +138,64 @@ def test_proposals(name: str) -> None:
         np.testing.assert_allclose(proposals.logits[:first], logits, rtol=RELATIVE, atol=1e-4)
 
 
-def assert_same(found: Detections, boxes: list, scores: list, classes: list) -> None:
+def assert_same(found: Detections, expected: dict) -> None:
     """Matched by class and box rather than by rank, since near ties may swap."""
-    assert len(found) == len(scores)
+    assert len(found) == len(expected["scores"])
+    assert (found.masks is not None) == ("masks_rle" in expected)
     left = set(range(len(found)))
-    for box, score, label in zip(boxes, scores, classes, strict=True):
+    for number, (box, score, label) in enumerate(zip(expected["boxes"], expected["scores"], expected["classes"], strict=True)):
         same = [i for i in left if found.labels[i] == label and abs(found.scores[i] - score) <= SCORE]
         assert same, f"no detection of class {label} with score {score}"
         best = min(same, key=lambda i: np.abs(found.boxes[i] - box).max())
         np.testing.assert_allclose(found.boxes[best], box, atol=PIXELS)
+        if found.masks is not None:
+            theirs = expected["masks_rle"][number]
+            theirs = decode(Rle(ImageSize(*theirs["size"]), theirs["counts"]))
+            other = np.count_nonzero(decode(found.masks[best]) != theirs)
+            assert other <= MASK_SHARE * (box[2] - box[0]) * (box[3] - box[1]) + MASK_FREE
         left.remove(best)
 
 
 @every_case
 def test_detections(name: str) -> None:
-    predictor = supported(name).predictor()
+    predictor = read_case(name).predictor()
     for expected in read_case(name).inference["images"]:
         (found,) = predictor([read_case(name).read(expected["file"])])
-        instances = expected["instances"]
-        assert_same(found, instances["boxes"], instances["scores"], instances["classes"])
+        if "instances" in expected:
+            assert_same(found, expected["instances"])
+        else:
+            assert_same_proposals(found, expected["final_proposals"])
+
+
+def assert_same_proposals(found: Detections, expected: dict) -> None:
+    """Regions without classes, best first."""
+    assert len(found) == expected["count"]
+    first = len(expected["boxes"])
+    np.testing.assert_allclose(found.boxes[:first], expected["boxes"], atol=PIXELS)
+    scores = torch.tensor(expected["objectness_logits"]).sigmoid()
+    np.testing.assert_allclose(found.scores[: len(scores)], scores, atol=SCORE)
+    assert not found.labels.any()
 
 
 @every_case
 def test_detections_of_one_batch(name: str) -> None:
-    predictor = supported(name).predictor()
+    predictor = read_case(name).predictor()
     expected = read_case(name).inference
     found = predictor([read_case(name).read(one["file"]) for one in expected["images"]])
-    for detections, scores in zip(found, expected["batched_scores"], strict=True):
+    assert [len(detections) for detections in found] == expected["batched_counts"]
+    for detections, scores in zip(found, expected.get("batched_scores", []), strict=False):
         np.testing.assert_allclose(detections.scores, scores, atol=SCORE)
+
+
+def outlines(parts: list, before: ImageSize, size: ImageSize, *, flip: bool) -> Mask:
+    """Polygons of the resized, perhaps mirrored picture."""
+    moved = []
+    for part in parts:
+        points = np.array(part, dtype=np.float64).reshape(-1, 2) * (size.width / before.width, size.height / before.height)
+        if flip:
+            points[:, 0] = size.width - points[:, 0]
+        moved.append(points.ravel())
+    return tuple(moved)
 
 
 def training_batch(case: Case) -> tuple[list[torch.Tensor], list[Targets]]:
@@ -210,13 +208,15 @@ def training_batch(case: Case) -> tuple[list[torch.Tensor], list[Targets]]:
         size = shortest_edge_size(before, options.min_size_train[0], options.max_size_train)
         boxes = scale_boxes(np.array([label["bbox"] for label in one["annotations"]], dtype=np.float64), before, size)
         image = resize(image, size)
-        if number == 1 and case.training["flip_second_image"]:
+        flip = number == 1 and case.training["flip_second_image"]
+        if flip:
             image, boxes = image[:, ::-1], flip_boxes(boxes, size, "horizontal")
         boxes = clip(boxes, size)
         np.testing.assert_allclose(boxes, case.training["gt_boxes"][number], atol=1e-4)
         images.append(to_tensor(image, options.format))
         labels = torch.tensor([label["category_id"] for label in one["annotations"]])
-        targets.append(Targets(torch.from_numpy(boxes.astype(np.float32)), labels))
+        masks = [outlines(label["segmentation"], before, size, flip=flip) for label in one["annotations"]]
+        targets.append(Targets(torch.from_numpy(boxes.astype(np.float32)), labels, masks))
     assert [list(image.shape) for image in images] == case.training["batch_shapes"]
     return images, targets
 
@@ -230,7 +230,7 @@ not in the same order. Six steps on, a proposal at the edge of a threshold may f
 @every_case
 def test_training(name: str) -> None:
     """Six steps: every loss before each, the gradients of the first, the parameters after the last."""
-    case = supported(name)
+    case = read_case(name)
     images, targets = training_batch(case)
     for threads, onednn, seed in ORDERS:
         torch.set_num_threads(threads)
@@ -278,7 +278,7 @@ def differences(found: dict[str, float], expected: dict[str, float], when: str) 
 
 @every_case
 def test_learning_rates(name: str) -> None:
-    case = supported(name)
+    case = read_case(name)
     factor = lr_factor(case.config.solver)
     found = [case.config.solver.base_lr * factor(step) for step in range(len(case.training["lr_schedule"]))]
     np.testing.assert_allclose(found, case.training["lr_schedule"], rtol=1e-9)

@@ -3,18 +3,21 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from sightline.bundle.archive import Files, read_model_files
+from sightline.config.architecture import class_count, proposes_only, with_score_threshold
 from sightline.config.schema import Config
 from sightline.config.yaml_dialect import flatten, load_values, parse_yaml
 from sightline.errors import BundleError
-from sightline.model.build import build_detector
+from sightline.model.build import build_detector, build_predictor
 from sightline.model.checkpoint import load_exactly, parse_checkpoint, state_dict_of
-from sightline.model.predictor import Predictor
 from sightline.records import Model
 from sightline.tensors import choose_device
+
+
+PROPOSALS = ("object",)
+"""What a region of an RPN may hold; whatever classes it was trained on, it tells none apart."""
 
 
 def load_model(
@@ -41,15 +44,12 @@ def model_from(files: Files, *, device: str, score_threshold: float | None, clas
     """`load_model` of files that are in memory already."""
     config = config_of(files)
     if score_threshold is not None:
-        heads = replace(config.model.roi_heads, score_thresh_test=score_threshold)
-        config = replace(config, model=replace(config.model, roi_heads=heads))
+        config = with_score_threshold(config, score_threshold)
     detector = build_detector(config, f"{files.where}: config.yaml")
     checkpoint = parse_checkpoint(io.BytesIO(files.weights), f"{files.where}: weights")
     load_exactly(detector, state_dict_of(checkpoint, files.where), f"{files.where}: weights")
     detector.to(choose_device(device, config.model.device))
-    predictor = Predictor(
-        detector, min_size=config.input.min_size_test, max_size=config.input.max_size_test, color_order=config.input.format
-    )
+    predictor = build_predictor(detector, config)
     names = names_for(config, class_names or manifest_names(files), files.where)
     facts = {key: files.manifest[key] for key in ("training", "scores") if key in files.manifest}
     return Model(predict=predictor, class_names=names, origin=files.where, facts=facts)
@@ -74,7 +74,9 @@ def names_for(config: Config, names: Sequence[str], where: str) -> tuple[str, ..
     Raises:
         BundleError: the number of names is not the number of classes.
     """
-    classes = config.model.roi_heads.num_classes
+    if proposes_only(config):
+        return PROPOSALS
+    classes = class_count(config)
     if not names:
         return tuple(f"class {label}" for label in range(classes))
     if len(names) != classes:

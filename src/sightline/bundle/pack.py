@@ -21,6 +21,7 @@ from sightline.bundle.archive import (
     write_archive,
 )
 from sightline.bundle.load import config_of, model_from
+from sightline.config.architecture import score_threshold
 from sightline.errors import BundleError
 from sightline.model.checkpoint import parse_checkpoint, state_dict_of
 from sightline.storage import atomic_write
@@ -72,7 +73,7 @@ def pack(
     manifest = {
         "format": FORMAT,
         "class_names": list(model.class_names),
-        "score_threshold": config_of(files).model.roi_heads.score_thresh_test,
+        "score_threshold": score_threshold(config_of(files)),
         **{key: value for key, value in facts.items() if key != "class_names"},
         "files": {name: sha256(content) for name, content in sorted(members.items())},
     }

@@ -2,10 +2,12 @@
 
 Every key of schema.py is in one of three states. IGNORED keys change no result. A key in LIMITS acts only with the values
 listed; any other value would silently give other numbers than Detectron2, so it is refused by name. All other keys act.
+Keys of PARTS belong to a part that not every architecture has; elsewhere they change nothing and may have any value.
 """
 
 from collections.abc import Callable
 
+from sightline.config.architecture import has_masks, has_pyramid, is_cascade, is_rcnn, is_retinanet
 from sightline.config.schema import Config
 from sightline.config.yaml_dialect import as_lists, flat
 from sightline.errors import ConfigError, Problem
@@ -17,21 +19,15 @@ IGNORED = {
     "DATALOADER.REPEAT_THRESHOLD": "belongs to RepeatFactorTrainingSampler",
     "DATASETS.*": "the data set is what --data names",
     "GLOBAL.HACK": "means nothing in Detectron2 either",
-    "INPUT.CROP.*": "acts only with INPUT.CROP.ENABLED, which is refused",
-    "INPUT.MASK_FORMAT": "no masks are trained yet",
     "MODEL.ANCHOR_GENERATOR.ANGLES": "belongs to rotated boxes",
     "MODEL.PANOPTIC_FPN.*": "belongs to panoptic models",
-    "MODEL.RETINANET.*": "belongs to RetinaNet",
-    "MODEL.ROI_BOX_CASCADE_HEAD.*": "belongs to cascades",
     "MODEL.ROI_BOX_HEAD.FED_LOSS_*": "acts only with USE_FED_LOSS, which is refused",
     "MODEL.ROI_KEYPOINT_HEAD.*": "acts only with KEYPOINT_ON, which is refused",
-    "MODEL.ROI_MASK_HEAD.*": "acts only with MASK_ON, which is refused",
     "MODEL.RESNETS.DEFORM_MODULATED": "acts only with DEFORM_ON_PER_STAGE, which is refused",
     "MODEL.RESNETS.DEFORM_NUM_GROUPS": "acts only with DEFORM_ON_PER_STAGE, which is refused",
     "MODEL.SEM_SEG_HEAD.*": "belongs to semantic segmentation",
     "OUTPUT_DIR": "the run folder is what -o names",
     "SOLVER.REFERENCE_WORLD_SIZE": "training runs in one process",
-    "TEST.AUG.*": "acts only with TEST.AUG.ENABLED, which is refused",
     "TEST.EVAL_PERIOD": "scores are computed after training, by `sightline evaluate`",
     "TEST.EXPECTED_RESULTS": "a self-test of Detectron2's own continuous integration",
     "TEST.KEYPOINT_OKS_SIGMAS": "belongs to keypoints",
@@ -40,6 +36,26 @@ IGNORED = {
     "VIS_PERIOD": "pictures of training batches are not logged",
 }
 """Keys (or `SECTION.*`) that change no result here, and why."""
+
+PARTS: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
+    ("INPUT.CROP.SIZE", lambda config: config.input.crop.enabled, "INPUT.CROP.ENABLED"),
+    ("INPUT.CROP.TYPE", lambda config: config.input.crop.enabled, "INPUT.CROP.ENABLED"),
+    ("INPUT.MASK_FORMAT", has_masks, "MODEL.MASK_ON"),
+    ("MODEL.FPN.*", has_pyramid, "a backbone with a feature pyramid"),
+    ("MODEL.PROPOSAL_GENERATOR.*", lambda config: not is_retinanet(config), "GeneralizedRCNN and ProposalNetwork"),
+    ("MODEL.RETINANET.*", is_retinanet, "RetinaNet"),
+    ("MODEL.ROI_BOX_CASCADE_HEAD.*", is_cascade, "CascadeROIHeads"),
+    ("MODEL.ROI_BOX_HEAD.*", is_rcnn, "GeneralizedRCNN"),
+    ("MODEL.ROI_HEADS.*", is_rcnn, "GeneralizedRCNN"),
+    ("MODEL.ROI_MASK_HEAD.*", has_masks, "MODEL.MASK_ON in GeneralizedRCNN"),
+    ("MODEL.RPN.*", lambda config: not is_retinanet(config), "GeneralizedRCNN and ProposalNetwork"),
+    ("SOLVER.CLIP_GRADIENTS.*", lambda config: config.solver.clip_gradients.enabled, "SOLVER.CLIP_GRADIENTS.ENABLED"),
+    ("TEST.AUG.*", lambda config: config.test.aug.enabled, "TEST.AUG.ENABLED"),
+)
+"""(keys, whether the configuration has the part that they belong to, that part in words)."""
+
+SWITCHES = ("SOLVER.CLIP_GRADIENTS.ENABLED", "TEST.AUG.ENABLED")
+"""Keys that switch their own section on; they always act."""
 
 Check = Callable[[object], bool]
 
@@ -64,33 +80,45 @@ def share() -> tuple[Check, str]:
     return (lambda value: isinstance(value, int | float) and 0 <= value <= 1), "a number from 0 to 1"
 
 
+def at_most_one() -> tuple[Check, str]:
+    return (lambda value: isinstance(value, int | float) and value <= 1), "a number up to 1 (below 0: no balance)"
+
+
+BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
+
 LIMITS: dict[str, tuple[Check, str]] = {
     "DATALOADER.SAMPLER_TRAIN": only("TrainingSampler"),
     "FLOAT32_PRECISION": only("", "highest"),
-    "INPUT.CROP.ENABLED": only(False),
+    "INPUT.CROP.TYPE": only("relative", "relative_range", "absolute", "absolute_range"),
     "INPUT.FORMAT": only("BGR", "RGB"),
+    "INPUT.MASK_FORMAT": only("polygon", "bitmask"),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": only("choice", "range"),
     "INPUT.RANDOM_FLIP": only("horizontal", "vertical", "none"),
     "MODEL.ANCHOR_GENERATOR.NAME": only("DefaultAnchorGenerator"),
-    "MODEL.BACKBONE.NAME": only("build_resnet_fpn_backbone"),
+    "MODEL.BACKBONE.NAME": only("build_resnet_backbone", "build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone"),
     "MODEL.FPN.FUSE_TYPE": only("sum", "avg"),
     "MODEL.KEYPOINT_ON": only(False),
     "MODEL.LOAD_PROPOSALS": only(False),
-    "MODEL.MASK_ON": only(False),
-    "MODEL.META_ARCHITECTURE": only("GeneralizedRCNN"),
+    "MODEL.META_ARCHITECTURE": only("GeneralizedRCNN", "ProposalNetwork", "RetinaNet"),
     "MODEL.PROPOSAL_GENERATOR.NAME": only("RPN"),
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": only((False, False, False, False)),
     "MODEL.RESNETS.DEPTH": only(18, 34, 50, 101, 152),
-    "MODEL.RESNETS.RES5_DILATION": only(1),  # a pyramid needs every level twice as coarse as the last
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": only("smooth_l1"),
-    "MODEL.ROI_BOX_HEAD.NAME": only("FastRCNNConvFCHead"),
+    "MODEL.RESNETS.RES5_DILATION": only(1, 2),
+    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": only(*BOX_LOSSES),
+    "MODEL.RETINANET.FOCAL_LOSS_ALPHA": at_most_one(),
+    "MODEL.RETINANET.NUM_CLASSES": count(),
+    "MODEL.RETINANET.NUM_CONVS": not_negative(),
+    "MODEL.RETINANET.PRIOR_PROB": share(),
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST": count(),
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": only(*BOX_LOSSES),
+    "MODEL.ROI_BOX_HEAD.NAME": only("FastRCNNConvFCHead", ""),
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": only("ROIAlignV2", "ROIAlign"),
-    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": only(False),
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": only(False),
-    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": only(False),
-    "MODEL.ROI_HEADS.NAME": only("StandardROIHeads"),
+    "MODEL.ROI_HEADS.NAME": only("StandardROIHeads", "Res5ROIHeads", "CascadeROIHeads"),
     "MODEL.ROI_HEADS.NUM_CLASSES": count(),
-    "MODEL.RPN.BBOX_REG_LOSS_TYPE": only("smooth_l1"),
+    "MODEL.ROI_MASK_HEAD.NAME": only("MaskRCNNConvUpsampleHead"),
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": only("ROIAlignV2", "ROIAlign"),
+    "MODEL.RPN.BBOX_REG_LOSS_TYPE": only(*BOX_LOSSES),
     "MODEL.RPN.HEAD_NAME": only("StandardRPNHead"),
     "SOLVER.AMP.ENABLED": only(False),
     "SOLVER.BASE_LR": positive(),
@@ -99,15 +127,17 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "SOLVER.LR_SCHEDULER_NAME": only("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
     "SOLVER.MAX_ITER": count(),
     "SOLVER.WARMUP_METHOD": only("linear", "constant"),
-    "TEST.AUG.ENABLED": only(False),
     "TEST.PRECISE_BN.ENABLED": only(False),
 }
 LIMITS |= {
-    f"MODEL.{section}.NORM": only("", "BN", "FrozenBN", "GN", "SyncBN") for section in ("FPN", "RESNETS", "ROI_BOX_HEAD")
+    f"MODEL.{section}.NORM": only("", "BN", "FrozenBN", "GN", "SyncBN", "nnSyncBN")
+    for section in ("FPN", "RESNETS", "RETINANET", "ROI_BOX_HEAD", "ROI_MASK_HEAD")
 }
 LIMITS |= {
     f"MODEL.{key}": share()
     for key in (
+        "RETINANET.NMS_THRESH_TEST",
+        "RETINANET.SCORE_THRESH_TEST",
         "RPN.NMS_THRESH",
         "RPN.POSITIVE_FRACTION",
         "ROI_HEADS.NMS_THRESH_TEST",
@@ -115,7 +145,7 @@ LIMITS |= {
         "ROI_HEADS.SCORE_THRESH_TEST",
     )
 }
-LIMITS |= {f"INPUT.MAX_SIZE_{phase}": count() for phase in ("TRAIN", "TEST")}
+LIMITS |= {key: count() for key in ("INPUT.MAX_SIZE_TRAIN", "INPUT.MAX_SIZE_TEST", "TEST.AUG.MAX_SIZE")}
 LIMITS |= {
     f"MODEL.{key}": count()
     for key in (
@@ -128,6 +158,8 @@ LIMITS |= {
         "ROI_BOX_HEAD.FC_DIM",
         "ROI_BOX_HEAD.POOLER_RESOLUTION",
         "ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+        "ROI_MASK_HEAD.CONV_DIM",
+        "ROI_MASK_HEAD.POOLER_RESOLUTION",
         "RPN.BATCH_SIZE_PER_IMAGE",
         "RPN.POST_NMS_TOPK_TEST",
         "RPN.POST_NMS_TOPK_TRAIN",
@@ -141,6 +173,7 @@ LIMITS |= {
         "INPUT.MIN_SIZE_TEST",
         "MODEL.ROI_BOX_HEAD.NUM_CONV",
         "MODEL.ROI_BOX_HEAD.NUM_FC",
+        "MODEL.ROI_MASK_HEAD.NUM_CONV",
         "SOLVER.MOMENTUM",
         "SOLVER.WARMUP_ITERS",
         "SOLVER.WEIGHT_DECAY",
@@ -151,11 +184,23 @@ LIMITS |= {
 """{key: (whether a value is honoured, the values in words)}."""
 
 
+def matches(key: str, pattern: str) -> bool:
+    return key == pattern or (pattern.endswith("*") and key.startswith(pattern[:-1]) and key not in SWITCHES)
+
+
 def is_ignored(key: str) -> str | None:
-    """Why `key` changes nothing here; None if it acts."""
+    """Why `key` changes nothing here, in any architecture; None if it acts in some."""
     for pattern, reason in IGNORED.items():
-        if key == pattern or (pattern.endswith("*") and key.startswith(pattern[:-1]) and key not in LIMITS):
+        if matches(key, pattern) and (key == pattern or key not in LIMITS):
             return reason
+    return None
+
+
+def idle_part(key: str, config: Config) -> str | None:
+    """The part that `key` belongs to and `config` does not have; None if it acts."""
+    for pattern, has_part, words in PARTS:
+        if matches(key, pattern) and not has_part(config):
+            return words
     return None
 
 
@@ -167,9 +212,9 @@ def require_supported(config: Config, where: str) -> None:
     """
     values = flat(config)
     problems = [
-        Problem(where, f"{key} is {values[key]!r}, which is not supported", f"Supported: {words}.")
+        Problem(where, f"{key} is {as_lists(values[key])!r}, which is not supported", f"Supported: {words}.")
         for key, (honoured, words) in LIMITS.items()
-        if not honoured(values[key])
+        if not honoured(values[key]) and idle_part(key, config) is None
     ]
     if problems:
         raise ConfigError.collected(problems)
@@ -179,7 +224,13 @@ def ignored(config: Config) -> list[str]:
     """Keys set to something else than Detectron2's default that change nothing here, each with the reason."""
     defaults = flat(Config())
     changed = [key for key, value in flat(config).items() if value != defaults[key]]
-    return [f"{key}: {reason}" for key in changed if (reason := is_ignored(key))]
+    lines = []
+    for key in changed:
+        part = idle_part(key, config)
+        reason = is_ignored(key) or (f"acts only in or with {part}" if part else None)
+        if reason:
+            lines.append(f"{key}: {reason}")
+    return lines
 
 
 def page() -> str:
@@ -212,6 +263,14 @@ def page() -> str:
             "| key | default |",
             "|---|---|",
             *acting,
+            "",
+            "## Keys that act only in some architectures",
+            "",
+            "Elsewhere they change nothing, and any value is accepted.",
+            "",
+            "| keys | act in or with |",
+            "|---|---|",
+            *(f"| `{pattern}` | {words} |" for pattern, _, words in PARTS),
             "",
             "## Keys that change nothing",
             "",

@@ -1,7 +1,8 @@
 """Weights from files, and into a model with a report of what fitted. Nothing in a file is ever executed."""
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -10,28 +11,49 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import CheckpointError, Problem
+from sightline.model.families import Shape, class_count, class_dependent, family_of
 from sightline.model.pickles import matched_by_end, read_pickle
 
 RECOMPUTED = ("anchor_generator.cell_anchors", "pixel_mean", "pixel_std", "num_batches_tracked")
 """Buffers of older Detectron2 checkpoints that follow from the configuration; leaving them out changes nothing."""
 
 
+MAX_TENSORS = 10
+"""Tensors that an error names; of a checkpoint that does not fit, hundreds do not."""
+
+CLASSES_KEY = {True: "MODEL.RETINANET.NUM_CLASSES", False: "MODEL.ROI_HEADS.NUM_CLASSES"}
+"""Where a configuration says the number of classes; by whether it describes a RetinaNet."""
+
+Shapes = Mapping[str, tuple[Shape, Shape]]
+"""{name: (shape in the file, in the model)}."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of a checkpoint's tensors. Names are the model's; reshaped: {name: (in the file, in the model)}."""
+    """What became of a checkpoint's tensors. Names are the model's, as far as it has them.
+
+    fresh:    of another shape because the number of classes differs; left as initialised
+    reshaped: of another shape for any other reason; left as initialised
+    classes:  how many the file's tensors know, and the model's; None where names do not tell
+    """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    reshaped: Shapes = field(default_factory=dict)
+    fresh: Shapes = field(default_factory=dict)
+    classes: tuple[int | None, int | None] = (None, None)
 
     @property
     def complete(self) -> bool:
-        return not (self.missing or self.unexpected or self.reshaped)
+        return not (self.missing or self.unexpected or self.reshaped or self.fresh)
 
     def lines(self) -> list[str]:
         """For people: a count of what was loaded, and every group of names that was not."""
         lines = [f"{len(self.loaded)} tensors loaded"]
+        if self.fresh:
+            before, now = self.classes
+            lines.append(f"trained for {before} classes, this data set has {now}: {', '.join(self.fresh)} start fresh")
         if self.reshaped:
             shapes = [f"{name} {list(theirs)} instead of {list(ours)}" for name, (theirs, ours) in self.reshaped.items()]
             lines.append(f"{len(shapes)} of another shape, left as initialised: {', '.join(shapes)}")
@@ -60,13 +82,19 @@ def parse_checkpoint(file: BinaryIO, where: object) -> dict[str, object]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            where, f"is no checkpoint that loads safely ({first_line(error)})", "Give a .pth file of tensors and plain values."
+            where, f"is no checkpoint that loads safely ({refused(error)})", "Give a .pth file of tensors and plain values."
         ) from error
     except Exception as error:  # a damaged archive makes torch raise RuntimeError, EOFError, KeyError, ...
         raise CheckpointError(where, f"is damaged or no checkpoint ({first_line(error)})", "Copy or train it again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(where, f"holds a {type(content).__name__}", "Give a .pth file with a state dict.")
     return content if isinstance(content.get("model"), dict) else {"model": content}
+
+
+def refused(error: Exception) -> str:
+    """What torch's safe loader stumbled over, without its advice to switch safety off."""
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it names {named[1]}" if named else first_line(error)
 
 
 def first_line(error: Exception) -> str:
@@ -105,18 +133,19 @@ def read_weights(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> LoadReport:
     """Copy every tensor whose name and shape fit; the others stay as they are and are reported."""
     own = model.state_dict()
-    reshaped = {
-        name: (tuple(tensors[name].shape), tuple(value.shape))
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    }
-    fitting = {name: value for name, value in tensors.items() if name in own and name not in reshaped}
+    theirs = {name: tuple(value.shape) for name, value in tensors.items()}
+    ours = {name: tuple(value.shape) for name, value in own.items()}
+    differing = {name: (theirs[name], shape) for name, shape in ours.items() if theirs.get(name, shape) != shape}
+    fresh = class_dependent(theirs, ours)
+    fitting = {name: value for name, value in tensors.items() if name in own and name not in differing}
     model.load_state_dict(fitting, strict=False)
     return LoadReport(
         loaded=tuple(fitting),
         missing=tuple(n for n in own if n not in tensors and not recomputed(n)),
         unexpected=tuple(n for n in tensors if n not in own and not recomputed(n)),
-        reshaped=reshaped,
+        reshaped={name: shapes for name, shapes in differing.items() if name not in fresh},
+        fresh=fresh,
+        classes=(class_count(theirs), class_count(ours)),
     )
 
 
@@ -128,16 +157,32 @@ def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], where: object)
     """`load_weights`, where anything but a perfect fit is an error: for prediction, where a random layer is never meant.
 
     Raises:
-        CheckpointError: every tensor that is missing, unexpected or of another shape.
+        CheckpointError: it is of another architecture, of another number of classes, or single tensors do not fit.
     """
     report = load_weights(model, tensors)
     if report.complete:
         return
+    families = family_of(tensors), family_of(model.state_dict())
+    raise CheckpointError.collected(list(misfits(report, families, str(where))))
+
+
+def misfits(report: LoadReport, families: tuple[str, str], where: str) -> Iterator[Problem]:
+    """Why the file does not fit, most telling first. families: of the file and of the model."""
     fix = "Give the configuration that this checkpoint was trained with."
-    problems = [Problem(str(where), f"tensor {name!r} is missing", fix) for name in report.missing]
-    problems += [
-        Problem(str(where), f"tensor {name!r} has shape {list(theirs)}, the model needs {list(ours)}", fix)
+    if families[0] != families[1]:
+        yield Problem(where, f"looks like {families[0]}, the configuration describes {families[1]}", fix)
+        return
+    if report.fresh:
+        before, now = report.classes
+        key = CLASSES_KEY["RetinaNet" in families[1]]
+        yield Problem(where, f"was trained for {before} classes, the configuration says {now}", f"Set {key} to {before}.")
+    whats = [f"tensor {name!r} is missing" for name in report.missing]
+    whats += [
+        f"tensor {name!r} has shape {list(theirs)}, the model needs {list(ours)}"
         for name, (theirs, ours) in report.reshaped.items()
     ]
-    problems += [Problem(str(where), f"tensor {name!r} has no place in the model", fix) for name in report.unexpected]
-    raise CheckpointError.collected(problems)
+    whats += [f"tensor {name!r} has no place in the model" for name in report.unexpected]
+    for what in whats[:MAX_TENSORS]:
+        yield Problem(where, what, fix)
+    if len(whats) > MAX_TENSORS:
+        yield Problem(where, f"and {len(whats) - MAX_TENSORS} more tensors do not fit", fix)

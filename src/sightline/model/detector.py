@@ -1,4 +1,4 @@
-"""Faster R-CNN (arXiv:1506.01497): pictures to detections, or pictures and truth to losses.
+"""What every detector is: pictures to detections, or pictures and truth to losses.
 
 B: pictures in the batch. Pictures come in as (3, H, W) in the configured colour order, 0 to 255.
 """
@@ -9,36 +9,28 @@ import torch
 from torch import Tensor, nn
 
 from sightline.model.boxes import clip, nonempty
-from sightline.model.fpn import FPN
-from sightline.model.roi_heads import Found, ROIHeads
-from sightline.model.rpn import RPN, Targets
+from sightline.model.instances import Found, Targets
 from sightline.records import ImageSize
 
+Features = dict[str, Tensor]
 
-class GeneralizedRCNN(nn.Module):
-    """Backbone, proposals, heads. The names of its parts are Detectron2's, because state dicts carry them.
 
-    size_divisor: batches are padded to a multiple of it, the coarsest backbone stride
+class Detector(nn.Module):
+    """Normalises and pads a batch, and moves what is found back to the pictures given. Subclasses are the architectures.
+
+    The names of its parts are Detectron2's, because state dicts carry them.
+
+    size_divisor:    batches are padded to a multiple of it, the coarsest backbone stride; 0 and 1 pad to the largest only
+    running_buffers: names of buffers that training changes and the state dict does not hold
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    running_buffers: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        *,
-        backbone: FPN,
-        proposal_generator: RPN,
-        roi_heads: ROIHeads,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        size_divisor: int,
-    ) -> None:
+    def __init__(self, *, pixel_mean: Sequence[float], pixel_std: Sequence[float], size_divisor: int) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.proposal_generator = proposal_generator
-        self.roi_heads = roi_heads
-        self.size_divisor = size_divisor
+        self.size_divisor = max(size_divisor, 1)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
@@ -57,22 +49,38 @@ class GeneralizedRCNN(nn.Module):
             row[:, : size.height, : size.width] = (image.to(self.device) - self.pixel_mean) / self.pixel_std
         return batch, sizes
 
+    def extract(self, batch: Tensor) -> Features:
+        """Features by name of a normalised (B, 3, H, W) batch."""
+        raise NotImplementedError
+
+    def losses(self, features: Features, sizes: Sequence[ImageSize], targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """{name: scalar} of a training batch. sizes: of the pictures inside the padded batch."""
+        raise NotImplementedError
+
+    def find(self, features: Features, sizes: Sequence[ImageSize]) -> list[Found]:
+        """What is in each picture, in the batch's pixels, without masks."""
+        raise NotImplementedError
+
+    @property
+    def gives_masks(self) -> bool:
+        """Whether `with_masks` adds any."""
+        return False
+
+    def with_masks(self, features: Features, found: Sequence[Found]) -> list[Found]:
+        """The same detections with the masks that an architecture gives; most give none."""
+        return list(found)
+
     def forward(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """{"loss_rpn_cls": scalar, "loss_rpn_loc", "loss_cls", "loss_box_reg"} of one training batch."""
+        """{"loss_rpn_cls": scalar, ...} of one training batch; the names are Detectron2's."""
         batch, sizes = self.batch(images)
-        targets = [Targets(t.boxes.to(self.device), t.labels.to(self.device)) for t in targets]
-        features = self.backbone(batch)
-        proposals, losses = self.proposal_generator(features, sizes, targets)
-        all_losses: dict[str, Tensor] = losses | self.roi_heads.losses(features, proposals, targets)
-        return all_losses
+        return self.losses(self.extract(batch), sizes, [target.to(self.device) for target in targets])
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor], output_sizes: Sequence[ImageSize]) -> list[Found]:
         """What is in each picture, with boxes in pixels of `output_sizes` (the pictures before resizing)."""
         batch, sizes = self.batch(images)
-        features = self.backbone(batch)
-        proposals, _ = self.proposal_generator(features, sizes)
-        found = self.roi_heads.detect(features, proposals, sizes)
+        features = self.extract(batch)
+        found = self.with_masks(features, self.find(features, sizes))
         return [rescaled(f, size, output) for f, size, output in zip(found, sizes, output_sizes, strict=True)]
 
 
@@ -80,5 +88,5 @@ def rescaled(found: Found, size: ImageSize, output: ImageSize) -> Found:
     """`found` in a picture of `size`, moved to one of `output` pixels; boxes that vanish there are dropped."""
     across, down = output.width / size.width, output.height / size.height
     boxes = clip(found.boxes * found.boxes.new_tensor([across, down, across, down]), *output)
-    keep = nonempty(boxes)
-    return Found(boxes[keep], found.scores[keep], found.labels[keep])
+    moved = Found(boxes, found.scores, found.labels, found.masks)
+    return moved.take(nonempty(boxes))

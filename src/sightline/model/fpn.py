@@ -10,13 +10,38 @@ from sightline.model.norms import Conv, fill_xavier
 from sightline.model.resnet import ResNet
 
 
+class PooledTop(nn.Module):
+    """One more level, every second pixel of the coarsest (only anchors use it): p6 above p5."""
+
+    levels = 1
+
+    def forward(self, backbone_top: Tensor, pyramid_top: Tensor) -> list[Tensor]:
+        return [F.max_pool2d(pyramid_top, kernel_size=1, stride=2)]
+
+
+class ConvolvedTop(nn.Module):
+    """Two more levels, convolved from the backbone's coarsest feature: RetinaNet's p6 and p7 (arXiv:1708.02002)."""
+
+    levels = 2
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
+        fill_xavier(self.p6)
+        fill_xavier(self.p7)
+
+    def forward(self, backbone_top: Tensor, pyramid_top: Tensor) -> list[Tensor]:
+        finer: Tensor = self.p6(backbone_top)
+        return [finer, self.p7(F.relu(finer))]
+
+
 class FPN(nn.Module):
     """{"p2": (B, C, H/4, W/4), ..., "p6": ...} of a picture batch.
 
-    levels:         pyramid level of each feature taken, ascending: 2 for stride 4
-    in_channels:    their widths
-    fuse:           "sum" or "avg" of the lateral and the coarser level
-    pool_top_level: one more level, every second pixel of the coarsest (only anchors use it)
+    levels:      pyramid level of each feature taken, ascending: 2 for stride 4
+    in_channels: their widths
+    fuse:        "sum" or "avg" of the lateral and the coarser level
     """
 
     def __init__(
@@ -29,11 +54,10 @@ class FPN(nn.Module):
         out_channels: int,
         norm: str,
         fuse: str,
-        pool_top_level: bool = True,
+        top_block: PooledTop | ConvolvedTop,
     ) -> None:
         super().__init__()
-        self.bottom_up = bottom_up
-        self.in_features, self.levels, self.fuse, self.pool_top_level = in_features, levels, fuse, pool_top_level
+        self.in_features, self.levels, self.fuse = in_features, levels, fuse
         for level, channels in zip(levels, in_channels, strict=True):
             lateral = Conv(channels, out_channels, 1, norm=norm)
             output = Conv(out_channels, out_channels, 3, padding=1, norm=norm)
@@ -41,6 +65,8 @@ class FPN(nn.Module):
             fill_xavier(output)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
+        self.top_block = top_block
+        self.bottom_up = bottom_up  # last, as in Detectron2: an optimizer's state is in the order of registration
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         below = self.bottom_up(x)
@@ -55,7 +81,6 @@ class FPN(nn.Module):
             coarser = merged
             features[f"p{level}"] = self.get_submodule(f"fpn_output{level}")(merged)
         features = dict(reversed(features.items()))
-        if self.pool_top_level:
-            top = self.levels[-1]
-            features[f"p{top + 1}"] = F.max_pool2d(features[f"p{top}"], kernel_size=1, stride=2)
-        return features
+        top = self.levels[-1]
+        extra = self.top_block(below[self.in_features[-1]], features[f"p{top}"])
+        return features | {f"p{top + number}": feature for number, feature in enumerate(extra, start=1)}

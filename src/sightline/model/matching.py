@@ -3,7 +3,6 @@
 G: true boxes. P: predictions (anchors or proposals).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,16 +57,3 @@ def sample(labels: Tensor, count: int, positive_share: float, background: int) -
 
 def draw(indices: Tensor, count: int) -> Tensor:
     return indices[torch.randperm(indices.numel(), device=indices.device)[:count]]
-
-
-def smooth_l1(predicted: Tensor, target: Tensor, beta: float) -> Tensor:
-    """Sum of the smooth L1 loss (Fast R-CNN, equation 3) with its corner at `beta`; beta 0 is the absolute difference."""
-    distance = (predicted - target).abs()
-    if beta < 1e-5:
-        return distance.sum()
-    return torch.where(distance < beta, 0.5 * distance**2 / beta, distance - 0.5 * beta).sum()
-
-
-def concatenated(parts: Sequence[Tensor]) -> Tensor:
-    """One tensor of the parts; without a copy where there is only one."""
-    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))

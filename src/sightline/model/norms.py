@@ -44,6 +44,7 @@ def make_norm(name: str, channels: int) -> nn.Module | None:
     makers: dict[str, Callable[[], nn.Module]] = {
         "BN": lambda: nn.BatchNorm2d(channels),
         "SyncBN": lambda: nn.BatchNorm2d(channels),
+        "nnSyncBN": lambda: nn.BatchNorm2d(channels),
         "FrozenBN": lambda: FrozenBatchNorm2d(channels),
         "GN": lambda: nn.GroupNorm(GROUPS, channels),
     }
@@ -97,7 +98,7 @@ class Conv(nn.Conv2d):
         return F.relu_(x) if self.relu else x
 
 
-def fill_msra(layer: nn.Conv2d) -> None:
+def fill_msra(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
     """He initialisation by fan out (arXiv:1502.01852), biases zero: what Caffe2 and Detectron2 call MSRA fill."""
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     if layer.bias is not None:

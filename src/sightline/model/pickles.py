@@ -1,7 +1,8 @@
 """Weights in Detectron2's and Caffe2's pickles: numpy arrays in plain containers, read without running anything.
 
-Three shapes are met: a zoo model (Detectron2's own names), an ImageNet backbone in Detectron2's names without their prefix
-("matching_heuristics"), and a Caffe2 backbone ("blobs", names like `res2_0_branch2a_bn_s`).
+Four shapes are met: a zoo model (Detectron2's own names), an ImageNet backbone in Detectron2's names without their prefix
+("matching_heuristics"), a Caffe2 backbone (names like `res2_0_branch2a_bn_s`), and a whole detector of the first Detectron
+("blobs", names like `fpn_inner_res2_2_sum_lateral_w`).
 """
 
 import pickle
@@ -55,8 +56,14 @@ def read_pickle(file: BinaryIO, where: object) -> tuple[dict[str, Tensor], bool]
         raise CheckpointError(where, f"holds a {type(content).__name__}", "Give a model's weights.")
     if "model" in content and "__author__" in content:
         return arrays(content["model"], where), bool(content.get("matching_heuristics", False))
-    blobs = content.get("blobs", content)
-    return from_caffe2(arrays(blobs, where)), True
+    blobs = arrays(content.get("blobs", content), where)
+    if any(name.startswith("retnet_") for name in blobs):
+        raise CheckpointError(
+            where,
+            "is a RetinaNet of the first Detectron, whose names Detectron2 does not convert either",
+            "Give a RetinaNet of Detectron2's model zoo.",
+        )
+    return from_caffe2(blobs), True
 
 
 def arrays(blobs: object, where: object) -> dict[str, Tensor]:
@@ -88,36 +95,69 @@ CAFFE2_NAMES = (
     (r"\.branch2a\.", ".conv1."),
     (r"\.branch2b\.", ".conv2."),
     (r"\.branch2c\.", ".conv3."),
+    # the pyramid: laterals are called after the stage's last sum, the coarsest without the word `lateral`
+    (r"^fpn\.inner\.res(\d)\.\d+\.sum\.(?:lateral\.)?", r"fpn_lateral\1."),
+    (r"^fpn\.res(\d)\.\d+\.sum\.", r"fpn_output\1."),
+    # proposals: one head for all levels, stored under the finest
+    (r"^conv\.rpn\.(?:fpn2\.)?", "proposal_generator.rpn_head.conv."),
+    (r"^rpn\.bbox\.pred\.(?:fpn2\.)?", "proposal_generator.rpn_head.anchor_deltas."),
+    (r"^rpn\.cls\.logits\.(?:fpn2\.)?", "proposal_generator.rpn_head.objectness_logits."),
+    (r"^fc6\.", "box_head.fc1."),
+    (r"^fc7\.", "box_head.fc2."),
+    (r"^head\.conv", "box_head.conv"),
+    (r"^cls\.score\.", "box_predictor.cls_score."),
+    (r"^bbox\.pred\.", "box_predictor.bbox_pred."),
+    (r"^\.\[mask\]\.fcn", "mask_head.mask_fcn"),
+    (r"^conv5\.mask\.", "mask_head.deconv."),
+    (r"^mask\.fcn\.logits\.", "mask_head.predictor."),
+    (r"^conv\.fcn", "roi_heads.keypoint_head.conv_fcn"),
+    (r"^kps\.score\.lowres\.", "roi_heads.keypoint_head.score_lowres."),
+    (r"^kps\.score\.", "roi_heads.keypoint_head.score."),
 )
 """Caffe2's layer names to ours, applied in this order."""
 
+BATCH_NORM_SCALE = re.compile(r"_bn_(s|gamma)$")
+
 
 def from_caffe2(blobs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Caffe2's ImageNet backbones under our names. Norms that hold only scale and bias stand on mean 0 and variance 1."""
-    named = {}
-    for name, value in blobs.items():
+    """Caffe2's networks under our names, their classes in our order.
+
+    Batch norms that hold only scale and bias stand on mean 0 and variance 1.
+    """
+    named: dict[str, Tensor] = {}
+    scales: dict[str, Tensor] = {}
+    for blob, value in blobs.items():
+        name = blob
         for pattern, replacement in CAFFE2_NAMES:
-            name = re.sub(pattern, replacement, name)  # noqa: PLW2901  # rewritten step by step
-        named[name] = value
-    for name, scale in list(named.items()):
-        if name.endswith("norm.weight"):
-            stem = name.removesuffix("weight")
-            named.setdefault(f"{stem}running_mean", torch.zeros_like(scale))
-            named.setdefault(f"{stem}running_var", torch.ones_like(scale))
+            name = re.sub(pattern, replacement, name)
+        named[name] = background_last(name, value)
+        if BATCH_NORM_SCALE.search(blob):
+            scales[name.removesuffix("weight")] = value
+    for stem, scale in scales.items():
+        named.setdefault(f"{stem}running_mean", torch.zeros_like(scale))
+        named.setdefault(f"{stem}running_var", torch.ones_like(scale))
     return named
+
+
+def background_last(name: str, value: Tensor) -> Tensor:
+    """`value` with its rows as we count classes. The first Detectron has background first, with boxes and masks of its own."""
+    if name.startswith("box_predictor.cls_score."):
+        return torch.cat((value[1:], value[:1]))
+    if name.startswith("box_predictor.bbox_pred."):
+        return value[4:]
+    return value[1:] if name.startswith("mask_head.predictor.") else value
 
 
 def matched_by_end(tensors: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
     """`tensors` under the model's names `own`: each of these takes the longest name that it ends with.
 
-    Names that fit nowhere keep their own, so that a report can list them.
+    Names that fit nowhere, or several of the model's (a cascade has three predictors), keep their own, so that a report can
+    list them.
     """
-    found: dict[str, Tensor] = {}
-    used: set[str] = set()
+    takers: dict[str, list[str]] = {}
     for name in own:
         ends = [given for given in tensors if name == given or name.endswith(f".{given}")]
         if ends:
-            best = max(ends, key=len)
-            found[name] = tensors[best]
-            used.add(best)
-    return found | {name: value for name, value in tensors.items() if name not in used}
+            takers.setdefault(max(ends, key=len), []).append(name)
+    sole = {given: names[0] for given, names in takers.items() if len(names) == 1}
+    return {sole.get(given, given): value for given, value in tensors.items()}

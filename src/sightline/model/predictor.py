@@ -4,46 +4,60 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sightline.images import resize, shortest_edge_size
-from sightline.model.detector import GeneralizedRCNN
-from sightline.model.roi_heads import Found
+from sightline.model.detector import Detector
+from sightline.model.instances import Found
+from sightline.model.mask_head import pasted
+from sightline.model.varied import Variations, detect_varied
 from sightline.records import Detections, Image, ImageSize
 from sightline.tensors import to_tensor
 
 
 class Predictor:
-    """Resizes, runs the detector in evaluation mode, and maps the boxes back to the picture given.
+    """Resizes, runs the detector in evaluation mode, and maps boxes and masks back to the picture given.
 
     min_size, max_size: pixels, of the shorter and the longer side after resizing
     color_order:        "BGR" or "RGB", as the detector was trained
+    variations:         test-time augmentation; None looks at each picture once
     """
 
-    def __init__(self, detector: GeneralizedRCNN, *, min_size: int, max_size: int, color_order: str) -> None:
+    def __init__(
+        self, detector: Detector, *, min_size: int, max_size: int, color_order: str, variations: Variations | None = None
+    ) -> None:
         self.detector = detector.eval()
-        self.min_size, self.max_size, self.color_order = min_size, max_size, color_order
+        self.min_size, self.max_size, self.color_order, self.variations = min_size, max_size, color_order, variations
 
-    def resized(self, image: Image) -> Tensor:
-        """(3, H, W) uint8 in the detector's colour order and size."""
-        size = shortest_edge_size(ImageSize(*image.shape[:2]), self.min_size, self.max_size)
-        return to_tensor(resize(image, size), self.color_order)
+    def resized(self, image: Image) -> Image:
+        """The (H, W, 3) picture at the detector's size."""
+        return resize(image, shortest_edge_size(ImageSize(*image.shape[:2]), self.min_size, self.max_size))
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
         """One `Detections` a picture. All pictures run as one batch, padded to the largest."""
         if not images:
             return []
         sizes = [ImageSize(*image.shape[:2]) for image in images]
-        with torch.inference_mode():
-            found = self.detector.detect([self.resized(image) for image in images], sizes)
+        found = self.found([self.resized(image) for image in images], sizes)
         return [to_detections(f, size) for f, size in zip(found, sizes, strict=True)]
+
+    def found(self, resized: Sequence[Image], sizes: Sequence[ImageSize]) -> list[Found]:
+        """What is in pictures of `sizes`, given at the detector's size; boxes are in pixels of `sizes`."""
+        if self.variations is None:
+            return self.detector.detect([to_tensor(image, self.color_order) for image in resized], sizes)
+        return [
+            detect_varied(self.detector, image, size, self.variations, self.color_order)
+            for image, size in zip(resized, sizes, strict=True)
+        ]
 
 
 def to_detections(found: Found, size: ImageSize) -> Detections:
-    """The same on the CPU, as numpy arrays."""
+    """The same on the CPU: numpy arrays, and masks as run lengths over the whole picture."""
+    with torch.inference_mode():
+        masks = None if found.masks is None else pasted(found.masks, found.boxes, size)
     return Detections(
         size=size,
         boxes=found.boxes.float().cpu().numpy(),
         scores=found.scores.float().cpu().numpy(),
         labels=found.labels.cpu().numpy().astype(np.int64),
+        masks=masks,
     )

@@ -99,7 +99,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = self.stem(x)
-        features = {}
+        features = {"stem": x} if "stem" in self.out_features else {}
         for name in self.stage_names:
             x = self.get_submodule(name)(x)
             if name in self.out_features:
@@ -113,6 +113,46 @@ class ResNet(nn.Module):
         for index, name in enumerate(self.stage_names, start=2):
             if at >= index:
                 frozen(self.get_submodule(name))
+
+
+def bottleneck_stage(
+    blocks: int,
+    *,
+    in_channels: int,
+    out_channels: int,
+    width: int,
+    stride: int,
+    groups: int,
+    dilation: int,
+    stride_in_1x1: bool,
+    norm: str,
+) -> nn.Sequential:
+    """`blocks` bottlenecks; the first of them has the stride."""
+    return nn.Sequential(
+        *(
+            BottleneckBlock(
+                out_channels if block else in_channels,
+                out_channels,
+                width=width,
+                stride=1 if block else stride,
+                groups=groups,
+                dilation=dilation,
+                stride_in_1x1=stride_in_1x1,
+                norm=norm,
+            )
+            for block in range(blocks)
+        )
+    )
+
+
+def basic_stage(blocks: int, *, in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Sequential:
+    """`blocks` basic blocks; the first of them has the stride."""
+    return nn.Sequential(
+        *(
+            BasicBlock(out_channels if block else in_channels, out_channels, stride=1 if block else stride, norm=norm)
+            for block in range(blocks)
+        )
+    )
 
 
 def resnet(
@@ -130,29 +170,23 @@ def resnet(
     """A ResNet up to the last stage asked for. Channels double, and strides too, from stage to stage."""
     stages: dict[str, nn.Sequential] = {}
     in_channels, out_channels, width = stem_channels, res2_channels, groups * width_per_group
-    last = max(STAGES.index(name) for name in out_features)
+    last = max(STAGES.index(name) for name in out_features if name in STAGES)
     for name, blocks in zip(STAGES[: last + 1], BLOCKS[depth], strict=False):
         dilation = res5_dilation if name == "res5" else 1
         stride = 1 if name == "res2" or dilation == 2 else 2
-        layers: list[nn.Module] = []
-        for block in range(blocks):
-            first = stride if block == 0 else 1
-            if depth < 50:
-                layers.append(BasicBlock(in_channels, out_channels, stride=first, norm=norm))
-            else:
-                layers.append(
-                    BottleneckBlock(
-                        in_channels,
-                        out_channels,
-                        width=width,
-                        stride=first,
-                        groups=groups,
-                        dilation=dilation,
-                        stride_in_1x1=stride_in_1x1,
-                        norm=norm,
-                    )
-                )
-            in_channels = out_channels
-        stages[name] = nn.Sequential(*layers)
-        out_channels, width = out_channels * 2, width * 2
+        if depth < 50:
+            stages[name] = basic_stage(blocks, in_channels=in_channels, out_channels=out_channels, stride=stride, norm=norm)
+        else:
+            stages[name] = bottleneck_stage(
+                blocks,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                width=width,
+                stride=stride,
+                groups=groups,
+                dilation=dilation,
+                stride_in_1x1=stride_in_1x1,
+                norm=norm,
+            )
+        in_channels, out_channels, width = out_channels, out_channels * 2, width * 2
     return ResNet(Stem(stem_channels, norm), stages, out_features)

@@ -1,184 +1,231 @@
-"""The second stage (Fast R-CNN, arXiv:1504.08083): proposals to classes and refined boxes, and its two losses.
+"""The second stage: proposals to detections, or to losses, in Detectron2's three shapes.
 
-K: classes; index K is background. P: proposals of all pictures together.
+StandardROIHeads pools features for each branch (FPN and DC5), Res5ROIHeads runs the backbone's last stage on every proposal
+(C4). The third, cascades, stands in cascade.py. P: proposals of all pictures together. K: classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
-from torchvision.ops import batched_nms
 
-from sightline.model.boxes import BoxCoder, clip, pairwise_iou
-from sightline.model.matching import Matcher, concatenated, sample, smooth_l1
-from sightline.model.norms import Conv, fill_msra, fill_normal, fill_xavier
+from sightline.model.box_head import BoxHead, BoxPredictor, Selection
+from sightline.model.boxes import pairwise_iou
+from sightline.model.instances import Found, Proposals, Sampled, Targets
+from sightline.model.losses import concatenated
+from sightline.model.mask_head import MaskHead
+from sightline.model.matching import IGNORE, Matcher, sample
 from sightline.model.pooling import Pooler
-from sightline.model.rpn import Proposals, Targets
 from sightline.records import ImageSize
 
+Features = dict[str, Tensor]
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was found in one picture of the batch, best first: boxes (N, 4) in the batch's pixels, scores (N,), labels (N,)."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
+Refined = tuple[Tensor, Tensor]
+"""(class logits (P, K + 1), box deltas (P, K*4 or 4))."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
-    """Proposals of one picture drawn for training. boxes, true_boxes: (S, 4); labels: (S,), K for background."""
+class Sampling:
+    """How training draws from a picture's proposals: `count` of them, at most `positive_share` objects."""
 
-    boxes: Tensor
-    labels: Tensor
-    true_boxes: Tensor
+    matcher: Matcher
+    classes: int
+    count: int
+    positive_share: float
+    append_true_boxes: bool
 
-
-class BoxHead(nn.Module):
-    """Convolutions, then fully connected layers: (P, C, R, R) -> (P, D). Names: conv1, ..., fc1, ..."""
-
-    def __init__(
-        self, *, in_channels: int, resolution: int, conv_dims: Sequence[int], fc_dims: Sequence[int], norm: str
-    ) -> None:
-        super().__init__()
-        self.convs: list[str] = []
-        self.fcs: list[str] = []
-        channels = in_channels
-        for index, width in enumerate(conv_dims, start=1):
-            conv = Conv(channels, width, 3, padding=1, norm=norm, relu=True)
-            fill_msra(conv)
-            self.add_module(f"conv{index}", conv)
-            self.convs.append(f"conv{index}")
-            channels = width
-        self.out_dim = channels * resolution * resolution
-        for index, width in enumerate(fc_dims, start=1):
-            fc = nn.Linear(self.out_dim, width)
-            fill_xavier(fc)
-            self.add_module(f"fc{index}", fc)
-            self.fcs.append(f"fc{index}")
-            self.out_dim = width
-
-    def forward(self, x: Tensor) -> Tensor:
-        for name in self.convs:
-            x = self.get_submodule(name)(x)
-        x = x.flatten(1)
-        for name in self.fcs:
-            x = F.relu_(self.get_submodule(name)(x))
-        return x
+    @torch.no_grad()
+    def __call__(self, proposals: Proposals, target: Targets) -> Sampled:
+        """A balanced sample of one picture's proposals, the true boxes themselves among the candidates."""
+        boxes = torch.cat((proposals.boxes, target.boxes)) if self.append_true_boxes else proposals.boxes
+        everything = labelled(boxes, target, self.matcher, self.classes)
+        positive, negative = sample(everything.labels, self.count, self.positive_share, background=self.classes)
+        chosen = torch.cat((positive, negative))
+        return Sampled(
+            everything.boxes[chosen], everything.labels[chosen], everything.true_boxes[chosen], everything.matches[chosen]
+        )
 
 
-class BoxPredictor(nn.Module):
-    """(P, D) -> class logits (P, K + 1) and box deltas (P, K*4), or (P, 4) when all classes share one."""
-
-    def __init__(self, in_dim: int, classes: int, class_agnostic: bool) -> None:
-        super().__init__()
-        self.cls_score = nn.Linear(in_dim, classes + 1)
-        self.bbox_pred = nn.Linear(in_dim, 4 if class_agnostic else 4 * classes)
-        fill_normal(self.cls_score, std=0.01)
-        fill_normal(self.bbox_pred, std=0.001)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(x), self.bbox_pred(x)
+def labelled(boxes: Tensor, target: Targets, matcher: Matcher, classes: int) -> Sampled:
+    """All of `boxes` (S, 4) with their labels: the best true box's class, `classes` for background, or IGNORE."""
+    matches, matched = matcher(pairwise_iou(target.boxes, boxes))
+    if not len(target.boxes):
+        return Sampled(boxes, torch.full_like(matches, classes), torch.zeros_like(boxes), matches)
+    labels = target.labels[matches]
+    labels[matched == 0] = classes
+    labels[matched == IGNORE] = IGNORE
+    return Sampled(boxes, labels, target.boxes[matches], matches)
 
 
 class ROIHeads(nn.Module):
-    """Detections for inference, losses for training.
+    """What every shape of heads has in common. A subclass says what its branches see of a box."""
 
-    score_threshold, nms_iou, max_detections: of inference (None: all); every class is suppressed on its own
+    mask_head: MaskHead | None
+
+    def __init__(self, in_features: tuple[str, ...], sampling: Sampling, selection: Selection) -> None:
+        super().__init__()
+        self.in_features, self.sampling, self.selection = in_features, sampling, selection
+
+    def levels(self, features: Features) -> list[Tensor]:
+        return [features[name] for name in self.in_features]
+
+    def mask_features(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """(N, C, M/2, M/2): what the mask head sees of boxes (N_i, 4) a picture."""
+        raise NotImplementedError
+
+    def losses(
+        self, features: Features, proposals: Sequence[Proposals], sizes: Sequence[ImageSize], targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        """The losses of the box branch, and {"loss_mask"} with a mask head."""
+        raise NotImplementedError
+
+    def find(self, features: Features, proposals: Sequence[Proposals], sizes: Sequence[ImageSize]) -> list[Found]:
+        """The detections of each picture without masks, in the batch's pixels."""
+        raise NotImplementedError
+
+    def with_masks(self, features: Features, found: Sequence[Found]) -> list[Found]:
+        """The same detections with a mask each, where there is a mask head."""
+        if self.mask_head is None:
+            return list(found)
+        logits = self.mask_head(self.mask_features(features, [f.boxes for f in found]))
+        masks = self.mask_head.of_labels(logits, concatenated([f.labels for f in found])).sigmoid()
+        parts = torch.split(masks, [len(f) for f in found])
+        return [replace(f, masks=part) for f, part in zip(found, parts, strict=True)]
+
+    def select(self, scores: Tensor, refined: Tensor, boxes: Sequence[Tensor], sizes: Sequence[ImageSize]) -> list[Found]:
+        """Picture by picture, of scores (P, K + 1) and refined boxes (P, K*4 or 4) of all pictures together."""
+        counts = [len(b) for b in boxes]
+        parts = zip(torch.split(scores, counts), torch.split(refined, counts), sizes, strict=True)
+        return [self.selection(s, b, size) for s, b, size in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects among one picture's sample. boxes: (F, 4); labels, matches, rows: (F,), rows being places in the sample."""
+
+    boxes: Tensor
+    labels: Tensor
+    matches: Tensor
+    rows: Tensor
+
+
+def objects_of(sampled: Sampled, classes: int) -> Objects:
+    rows = ((sampled.labels != IGNORE) & (sampled.labels != classes)).nonzero().squeeze(1)
+    return Objects(sampled.boxes[rows], sampled.labels[rows], sampled.matches[rows], rows)
+
+
+def mask_losses(head: MaskHead, features: Tensor, objects: Sequence[Objects], targets: Sequence[Targets]) -> dict[str, Tensor]:
+    """{"loss_mask"} of `features` (F, C, M/2, M/2), one for each of the objects of all pictures."""
+    masks = []
+    for found, target in zip(objects, targets, strict=True):
+        assert target.masks is not None or not len(target.boxes), "a mask head learns from masks"
+        known = target.masks or ()
+        masks.append([known[index] for index in found.matches.tolist()])
+    labels = concatenated([found.labels for found in objects])
+    return head.loss(head(features), labels, [found.boxes for found in objects], masks)
+
+
+class StandardROIHeads(ROIHeads):
+    """One pooled patch a proposal for the box branch, one a detection for the mask branch.
+
+    train_on_refined: the mask branch learns from the boxes that the box branch has refined instead of the proposals
     """
 
     def __init__(
         self,
         *,
-        pooler: Pooler,
+        box_pooler: Pooler,
         box_head: BoxHead,
-        predictor: BoxPredictor,
-        coder: BoxCoder,
-        matcher: Matcher,
+        box_predictor: BoxPredictor,
+        mask_pooler: Pooler | None,
+        mask_head: MaskHead | None,
         in_features: tuple[str, ...],
-        classes: int,
-        samples: int,
-        positive_share: float,
-        append_true_boxes: bool,
-        smooth_l1_beta: float,
-        box_loss_weight: float,
-        score_threshold: float,
-        nms_iou: float,
-        max_detections: int | None,
+        sampling: Sampling,
+        selection: Selection,
+        train_on_refined: bool,
     ) -> None:
-        super().__init__()
-        self.box_pooler, self.box_head, self.box_predictor = pooler, box_head, predictor
-        self.coder, self.matcher, self.in_features, self.classes = coder, matcher, in_features, classes
-        self.samples, self.positive_share, self.append_true_boxes = samples, positive_share, append_true_boxes
-        self.smooth_l1_beta, self.box_loss_weight = smooth_l1_beta, box_loss_weight
-        self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+        super().__init__(in_features, sampling, selection)
+        self.train_on_refined = train_on_refined
+        self.box_pooler, self.box_head, self.box_predictor = box_pooler, box_head, box_predictor
+        self.mask_pooler, self.mask_head = mask_pooler, mask_head
 
-    def predict(self, features: dict[str, Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """(logits (P, K + 1), deltas (P, K*4 or 4)) for boxes (P_i, 4) a picture."""
-        pooled = self.box_pooler([features[name] for name in self.in_features], boxes)
-        logits, deltas = self.box_predictor(self.box_head(pooled))
+    def predict(self, features: Features, boxes: Sequence[Tensor]) -> Refined:
+        """Logits and deltas for boxes (P_i, 4) a picture."""
+        logits, deltas = self.box_predictor(self.box_head(self.box_pooler(self.levels(features), boxes)))
         return logits, deltas
 
     def losses(
-        self, features: dict[str, Tensor], proposals: Sequence[Proposals], targets: Sequence[Targets]
+        self, features: Features, proposals: Sequence[Proposals], sizes: Sequence[ImageSize], targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
-        """Mean cross entropy over the sample, and the box loss of its objects divided by the sample's size."""
-        sampled = [self.draw(p, t) for p, t in zip(proposals, targets, strict=True)]
+        sampled = [self.sampling(p, t) for p, t in zip(proposals, targets, strict=True)]
         logits, deltas = self.predict(features, [s.boxes for s in sampled])
-        labels = concatenated([s.labels for s in sampled])
-        boxes, true_boxes = concatenated([s.boxes for s in sampled]), concatenated([s.true_boxes for s in sampled])
-        if not len(labels):  # a batch of empty pictures whose proposals all vanished
-            return {"loss_cls": logits.sum() * 0.0, "loss_box_reg": deltas.sum() * 0.0}
-        objects = (labels < self.classes).nonzero().squeeze(1)
-        chosen = deltas[objects]  # (F, K*4 or 4)
-        if chosen.shape[1] != 4:
-            rows = torch.arange(len(objects), device=labels.device)
-            chosen = chosen.view(len(objects), self.classes, 4)[rows, labels[objects]]
-        box_loss = smooth_l1(chosen, self.coder.encode(boxes[objects], true_boxes[objects]), self.smooth_l1_beta)
-        return {
-            "loss_cls": F.cross_entropy(logits, labels),
-            "loss_box_reg": box_loss / labels.numel() * self.box_loss_weight,
-        }
+        losses = self.box_predictor.losses(logits, deltas, sampled)
+        if self.mask_head is None:
+            return losses
+        if self.train_on_refined:
+            sampled = self.moved(sampled, deltas)
+        objects = [objects_of(s, self.sampling.classes) for s in sampled]
+        pooled = self.mask_features(features, [o.boxes for o in objects])
+        return losses | mask_losses(self.mask_head, pooled, objects, targets)
 
     @torch.no_grad()
-    def draw(self, proposals: Proposals, target: Targets) -> Sampled:
-        """A balanced sample of one picture's proposals, the true boxes themselves among the candidates."""
-        boxes = torch.cat((proposals.boxes, target.boxes)) if self.append_true_boxes else proposals.boxes
-        matches, matched = self.matcher(pairwise_iou(target.boxes, boxes))
-        if len(target.boxes):
-            labels = target.labels[matches]
-            labels[matched == 0] = self.classes
-            labels[matched == -1] = -1
-            true_boxes = target.boxes[matches]
-        else:
-            labels = torch.full_like(matches, self.classes)
-            true_boxes = torch.zeros_like(boxes)
-        positive, negative = sample(labels, self.samples, self.positive_share, background=self.classes)
-        chosen = torch.cat((positive, negative))
-        return Sampled(boxes[chosen], labels[chosen], true_boxes[chosen])
+    def moved(self, sampled: Sequence[Sampled], deltas: Tensor) -> list[Sampled]:
+        """The sample at the boxes that the box branch predicts for its labels."""
+        boxes, labels = concatenated([s.boxes for s in sampled]), concatenated([s.labels for s in sampled])
+        refined = self.box_predictor.refined_for_labels(deltas, boxes, labels)
+        parts = torch.split(refined, [len(s.boxes) for s in sampled])
+        return [replace(s, boxes=part) for s, part in zip(sampled, parts, strict=True)]
 
-    def detect(self, features: dict[str, Tensor], proposals: Sequence[Proposals], sizes: Sequence[ImageSize]) -> list[Found]:
-        """The detections of each picture, in the batch's pixels."""
+    def mask_features(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        assert self.mask_pooler is not None
+        pooled: Tensor = self.mask_pooler(self.levels(features), boxes)
+        return pooled
+
+    def find(self, features: Features, proposals: Sequence[Proposals], sizes: Sequence[ImageSize]) -> list[Found]:
         boxes = [p.boxes for p in proposals]
         logits, deltas = self.predict(features, boxes)
-        counts = [len(b) for b in boxes]
-        scores = logits.softmax(dim=1)
-        refined = self.coder.decode(deltas, concatenated(boxes))
-        parts = zip(torch.split(scores, counts), torch.split(refined, counts), sizes, strict=True)
-        return [self.select(s, b, size) for s, b, size in parts]
+        refined = self.box_predictor.refined(deltas, concatenated(boxes))
+        return self.select(self.box_predictor.scores(logits), refined, boxes, sizes)
 
-    def select(self, scores: Tensor, boxes: Tensor, size: ImageSize) -> Found:
-        """One picture's best: scores (P, K + 1), boxes (P, K*4 or 4)."""
-        finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
-        if not finite.all():
-            scores, boxes = scores[finite], boxes[finite]
-        scores = scores[:, :-1]
-        boxes = clip(boxes.view(len(boxes), boxes.shape[1] // 4, 4), *size)  # (P, K or 1, 4)
-        rows, labels = (scores > self.score_threshold).nonzero().unbind(1)
-        found = boxes[rows, 0] if boxes.shape[1] == 1 else boxes[rows, labels]
-        kept_scores = scores[rows, labels]
-        keep = batched_nms(found, kept_scores, labels, self.nms_iou)[: self.max_detections]
-        return Found(found[keep], kept_scores[keep], labels[keep])
+
+class Res5ROIHeads(ROIHeads):
+    """The C4 shape: the backbone's last stage runs on each proposal's patch, and both branches share what it gives."""
+
+    def __init__(
+        self,
+        *,
+        pooler: Pooler,
+        res5: nn.Sequential,
+        box_predictor: BoxPredictor,
+        mask_head: MaskHead | None,
+        in_features: tuple[str, ...],
+        sampling: Sampling,
+        selection: Selection,
+    ) -> None:
+        super().__init__(in_features, sampling, selection)
+        self.pooler, self.res5, self.box_predictor, self.mask_head = pooler, res5, box_predictor, mask_head
+
+    def mask_features(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        shared: Tensor = self.res5(self.pooler(self.levels(features), boxes))
+        return shared
+
+    def losses(
+        self, features: Features, proposals: Sequence[Proposals], sizes: Sequence[ImageSize], targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        sampled = [self.sampling(p, t) for p, t in zip(proposals, targets, strict=True)]
+        shared = self.mask_features(features, [s.boxes for s in sampled])
+        logits, deltas = self.box_predictor(shared.mean(dim=(2, 3)))
+        losses = self.box_predictor.losses(logits, deltas, sampled)
+        if self.mask_head is None:
+            return losses
+        objects = [objects_of(s, self.sampling.classes) for s in sampled]
+        parts = torch.split(shared, [len(s.boxes) for s in sampled])
+        chosen = concatenated([part[o.rows] for part, o in zip(parts, objects, strict=True)])
+        return losses | mask_losses(self.mask_head, chosen, objects, targets)
+
+    def find(self, features: Features, proposals: Sequence[Proposals], sizes: Sequence[ImageSize]) -> list[Found]:
+        boxes = [p.boxes for p in proposals]
+        logits, deltas = self.box_predictor(self.mask_features(features, boxes).mean(dim=(2, 3)))
+        refined = self.box_predictor.refined(deltas, concatenated(boxes))
+        return self.select(self.box_predictor.scores(logits), refined, boxes, sizes)

@@ -4,7 +4,6 @@ B: pictures. L: levels. A: anchors a cell. R: all anchors of a picture, level by
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,40 +11,28 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision.ops import batched_nms
 
 from sightline.model.anchors import AnchorGrid
-from sightline.model.boxes import BoxCoder, clip, nonempty, pairwise_iou
-from sightline.model.matching import IGNORE, Matcher, sample, smooth_l1
+from sightline.model.boxes import clip, nonempty, pairwise_iou
+from sightline.model.instances import Proposals, Targets
+from sightline.model.losses import BoxLoss
+from sightline.model.matching import IGNORE, Matcher, sample
 from sightline.model.norms import Conv, fill_normal
 from sightline.records import ImageSize
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The truth about one picture. boxes: (G, 4) float32 in the batch's pixels; labels: (G,) int64."""
-
-    boxes: Tensor
-    labels: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Proposals:
-    """Boxes that may hold an object, best first. boxes: (P, 4); logits: (P,) of being an object."""
-
-    boxes: Tensor
-    logits: Tensor
 
 
 class RPNHead(nn.Module):
     """Shared 3x3 convolution(s), then per cell A objectness logits and A*4 box deltas.
 
-    conv_dims: widths of the 3x3 convolutions; -1 is the input's width.
+    conv_dims: widths of the 3x3 convolutions; -1 is the width of what comes in.
     """
 
     def __init__(self, in_channels: int, anchors: int, conv_dims: tuple[int, ...]) -> None:
         super().__init__()
-        widths = [in_channels if width == -1 else width for width in conv_dims]
-        convs = [
-            Conv(before, width, 3, padding=1, relu=True) for before, width in zip([in_channels, *widths], widths, strict=False)
-        ]
+        convs = []
+        last = in_channels
+        for dim in conv_dims:
+            width = last if dim == -1 else dim
+            convs.append(Conv(last, width, 3, padding=1, relu=True))
+            last = width
         self.conv: nn.Module
         if len(convs) == 1:
             self.conv = convs[0]
@@ -53,7 +40,6 @@ class RPNHead(nn.Module):
             self.conv = nn.Sequential()
             for index, conv in enumerate(convs):
                 self.conv.add_module(f"conv{index}", conv)
-        last = [in_channels, *widths][-1]
         self.objectness_logits = nn.Conv2d(last, anchors, 1)
         self.anchor_deltas = nn.Conv2d(last, anchors * 4, 1)
         for layer in (*convs, self.objectness_logits, self.anchor_deltas):
@@ -82,7 +68,7 @@ class RPN(nn.Module):
         *,
         head: RPNHead,
         anchors: AnchorGrid,
-        coder: BoxCoder,
+        box_loss: BoxLoss,
         matcher: Matcher,
         in_features: tuple[str, ...],
         samples: int,
@@ -92,16 +78,15 @@ class RPN(nn.Module):
         nms_iou: float,
         min_side_px: float,
         boundary_px: float,
-        smooth_l1_beta: float,
         loss_weight: float,
         box_loss_weight: float,
     ) -> None:
         super().__init__()
         self.rpn_head = head
-        self.anchors, self.coder, self.matcher, self.in_features = anchors, coder, matcher, in_features
+        self.anchors, self.box_loss, self.matcher, self.in_features = anchors, box_loss, matcher, in_features
         self.samples, self.positive_share = samples, positive_share
         self.pre_nms, self.post_nms, self.nms_iou = pre_nms, post_nms, nms_iou
-        self.min_side_px, self.boundary_px, self.smooth_l1_beta = min_side_px, boundary_px, smooth_l1_beta
+        self.min_side_px, self.boundary_px = min_side_px, boundary_px
         self.loss_weight, self.box_loss_weight = loss_weight, box_loss_weight
 
     def forward(
@@ -114,7 +99,7 @@ class RPN(nn.Module):
         losses = {} if targets is None else self.losses(anchors, logits, deltas, sizes, targets)
         with torch.no_grad():  # proposals are inputs to the next stage, not a path for its gradients
             decoded = [
-                self.coder.decode(d.detach().flatten(0, 1), a.repeat(len(d), 1)).view(len(d), -1, 4)
+                self.box_loss.coder.decode(d.detach().flatten(0, 1), a.repeat(len(d), 1)).view(len(d), -1, 4)
                 for d, a in zip(deltas, anchors, strict=True)
             ]
             proposals = self.select(decoded, [level.detach() for level in logits], sizes)
@@ -155,7 +140,7 @@ class RPN(nn.Module):
         sizes: Sequence[ImageSize],
         targets: Sequence[Targets],
     ) -> dict[str, Tensor]:
-        """Objectness (binary cross entropy) and box loss (smooth L1), both summed and divided by the sample's size."""
+        """Objectness (binary cross entropy) and box loss, both summed and divided by the sample's size."""
         all_anchors = torch.cat(tuple(anchors))  # (R, 4)
         labels, matched = [], []
         for size, target in zip(sizes, targets, strict=True):
@@ -165,8 +150,8 @@ class RPN(nn.Module):
         all_labels = torch.stack(labels)  # (B, R)
         positive, counted = all_labels == 1, all_labels >= 0
         all_logits, all_deltas = torch.cat(tuple(logits), 1), torch.cat(tuple(deltas), 1)
-        wanted = torch.stack([self.coder.encode(all_anchors, boxes) for boxes in matched])  # (B, R, 4)
-        box_loss = smooth_l1(all_deltas[positive], wanted[positive], self.smooth_l1_beta)
+        sources = all_anchors.expand(len(targets), -1, 4)[positive]
+        box_loss = self.box_loss(all_deltas[positive], sources, torch.stack(matched)[positive])
         class_loss = F.binary_cross_entropy_with_logits(
             all_logits[counted], all_labels[counted].to(all_logits.dtype), reduction="sum"
         )

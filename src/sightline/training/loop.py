@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.dataset.loader import Example
-from sightline.model.rpn import Targets
+from sightline.model.instances import Targets
 from sightline.training.optimizer import Clip
 from sightline.training.state import TrainingState
 
@@ -38,7 +38,7 @@ def train(
     for batch in islice(batches, max(steps - state.step, 0)):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor(state.step)
-        targets = [Targets(example.boxes, example.labels) for example in batch]
+        targets = [Targets(example.boxes, example.labels, example.masks) for example in batch]
         losses: Losses = model([example.image for example in batch], targets)
         optimizer.zero_grad()
         torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
