@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import a_detector
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sightline.errors import CheckpointError
-from sightline.model.checkpoint import LoadReport, load_exactly, load_weights, read_checkpoint, state_dict_of
+from sightline.model.checkpoint import (
+    LoadReport,
+    load_exactly,
+    load_weights,
+    read_checkpoint,
+    read_weights,
+    state_dict_of,
+)
 
 
 def a_model() -> nn.Module:
@@ -107,6 +115,68 @@ def test_load_exactly_lists_every_tensor_that_does_not_fit() -> None:
     ]
 
 
+def test_load_exactly_names_ten_tensors_and_counts_the_others() -> None:
+    tensors = some_tensors() | {f"extra{number}": torch.ones(1) for number in range(50)}
+    with pytest.raises(CheckpointError) as caught:
+        load_exactly(a_model(), tensors, "m.pth")
+    assert len(caught.value.problems) == 11
+    assert caught.value.problems[-1].what == "and 40 more tensors do not fit"
+
+
+def test_another_architecture_is_told_in_one_sentence() -> None:
+    retinanet = {"backbone.fpn_lateral3.weight": torch.ones(1), "head.cls_subnet.0.weight": torch.ones(1)}
+    with pytest.raises(CheckpointError) as caught:
+        load_exactly(a_detector(), retinanet, "m.pth")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "m.pth: looks like a RetinaNet, the configuration describes a Faster R-CNN with FPN. "
+        "Give the configuration that this checkpoint was trained with."
+    ]
+
+
+SEVEN = ("MODEL.ROI_HEADS.NUM_CLASSES", "7")
+HEAD = tuple(
+    f"roi_heads.box_predictor.{part}" for part in ("cls_score.weight", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")
+)
+
+
+def test_another_number_of_classes_is_told_in_one_sentence() -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_exactly(a_detector(), a_detector(*SEVEN).state_dict(), "m.pth")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "m.pth: was trained for 7 classes, the configuration says 2. Set MODEL.ROI_HEADS.NUM_CLASSES to 7."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "fresh"),
+    [
+        pytest.param((), HEAD, id="boxes of every class"),
+        pytest.param(("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"), HEAD[:2], id="one box for all classes"),
+    ],
+)
+def test_fine_tuning_begins_anew_exactly_where_the_number_of_classes_shows(
+    options: tuple[str, ...], fresh: tuple[str, ...]
+) -> None:
+    given = a_detector(*SEVEN, *options, seed=1).state_dict()
+    model = a_detector(*options)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = load_weights(model, given)
+    assert (tuple(report.fresh), report.reshaped, report.missing, report.unexpected) == (fresh, {}, (), ())
+    assert report.lines() == [
+        f"{len(before) - len(fresh)} tensors loaded",
+        f"trained for 7 classes, this data set has 2: {', '.join(fresh)} start fresh",
+    ]
+    for name, value in model.state_dict().items():
+        assert_close(value, before[name] if name in fresh else given[name])
+
+
+def test_a_head_of_another_width_is_no_matter_of_classes() -> None:
+    report = load_weights(a_detector(), a_detector(*SEVEN, "MODEL.ROI_BOX_HEAD.FC_DIM", "24").state_dict())
+    assert set(report.fresh) == {HEAD[1], HEAD[3]}
+    assert {HEAD[0], HEAD[2], "roi_heads.box_head.fc1.weight"} < set(report.reshaped)
+    assert not set(report.fresh) & set(report.reshaped)
+
+
 class Malicious:
     """Unpickling it would make a folder."""
 
@@ -128,6 +198,39 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, legacy: boo
     with pytest.raises(CheckpointError, match=r"model\.pth: is no checkpoint that loads safely .*Give a \.pth file of tensors"):
         read_checkpoint(path)
     assert not (tmp_path / "ran").exists()
+
+
+class Command:
+    """Unpickling it would leave a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch '{self.marker}'",)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.pkl"])
+def test_a_shell_command_in_a_file_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
+    marker = tmp_path / "ran"
+    path = tmp_path / name
+    if name == "model.pth":
+        torch.save({"model": some_tensors(), "hook": Command(marker)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"model": {"0.weight": Command(marker)}, "__author__": "x"}))
+    with pytest.raises(CheckpointError, match=r"(loads safely|does not load safely) \(.*system"):
+        read_weights(path, {})
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(Command(marker)))  # the attack is a real one
+    assert marker.exists()
+
+
+def test_half_a_download_of_a_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "model_final.pkl"
+    whole = pickle.dumps({"model": {"0.weight": torch.ones(300).numpy()}, "__author__": "x"})
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"model_final\.pkl: (is damaged|does not load safely) .*truncated"):
+        read_weights(path, {})
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.95], ids=str)

@@ -3,16 +3,18 @@
 import io
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from builders import a_detector
 
 from sightline.config.sources import load
 from sightline.errors import CheckpointError
 from sightline.model.build import build_detector
-from sightline.model.checkpoint import load_weights, read_weights
+from sightline.model.checkpoint import load_exactly, load_weights, read_weights
 from sightline.model.pickles import from_caffe2, matched_by_end, read_pickle
 
 FILES = ["zoo_model_final.pkl", "backbone_torchvision_style.pkl", "backbone_caffe2.pkl"]
@@ -86,6 +88,117 @@ def test_norms_without_statistics_stand_on_mean_0_and_variance_1() -> None:
     named = from_caffe2({"res_conv1_bn_s": torch.full((3,), 2.0)})
     torch.testing.assert_close(named["stem.conv1.norm.running_mean"], torch.zeros(3))
     torch.testing.assert_close(named["stem.conv1.norm.running_var"], torch.ones(3))
+
+
+def test_group_norms_have_no_statistics() -> None:
+    assert set(from_caffe2({"fpn_res2_2_sum_gn_s": torch.ones(3)})) == {"fpn_output2.norm.weight"}
+
+
+RESNET = r"backbone\.bottom_up\.(res\d)\.(\d+)\.(shortcut|conv1|conv2|conv3)\.(.*)"
+BRANCH = {"shortcut": "branch1", "conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}
+KIND = {"weight": "w", "bias": "b", "norm.weight": "bn_s", "norm.bias": "bn_b"}
+SUMS = {"2": "2_2", "3": "3_3", "4": "4_5", "5": "5_2"}  # the last block of each stage of ResNet-50
+ELSEWHERE = {
+    "backbone.bottom_up.stem.conv1.weight": "conv1_w",
+    "backbone.bottom_up.stem.conv1.norm.weight": "res_conv1_bn_s",
+    "backbone.bottom_up.stem.conv1.norm.bias": "res_conv1_bn_b",
+    "proposal_generator.rpn_head.conv.": "conv_rpn_fpn2_",
+    "proposal_generator.rpn_head.objectness_logits.": "rpn_cls_logits_fpn2_",
+    "proposal_generator.rpn_head.anchor_deltas.": "rpn_bbox_pred_fpn2_",
+    "roi_heads.box_head.fc1.": "fc6_",
+    "roi_heads.box_head.fc2.": "fc7_",
+    "roi_heads.box_predictor.cls_score.": "cls_score_",
+    "roi_heads.box_predictor.bbox_pred.": "bbox_pred_",
+    "roi_heads.mask_head.mask_fcn": "_[mask]_fcn",
+    "roi_heads.mask_head.deconv.": "conv5_mask_",
+    "roi_heads.mask_head.predictor.": "mask_fcn_logits_",
+}
+
+
+def first_detectrons(name: str) -> str:
+    """The name that the first Detectron has for a tensor of ours, written down from its files' listings."""
+    if found := re.fullmatch(RESNET, name):
+        stage, block, part, kind = found.groups()
+        return f"{stage}_{block}_{BRANCH[part]}_{KIND[kind]}"
+    if found := re.fullmatch(r"backbone\.fpn_(lateral|output)(\d)\.(weight|bias)", name):
+        role, level, kind = found.groups()
+        inner = "inner_" if role == "lateral" else ""
+        lateral = "lateral_" if role == "lateral" and level != "5" else ""
+        return f"fpn_{inner}res{SUMS[level]}_sum_{lateral}{KIND[kind]}"
+    start = next(start for start in ELSEWHERE if name.startswith(start))
+    return (
+        (ELSEWHERE[start] + name.removeprefix(start))
+        .replace(".weight", "_w")
+        .replace(".bias", "_b")
+        .replace("weight", "w")
+        .replace("bias", "b")
+    )
+
+
+def with_background_first(name: str, value: np.ndarray) -> np.ndarray:
+    if "cls_score" in name:
+        return np.concatenate((value[-1:], value[:-1]))
+    if "bbox_pred" in name and name.startswith("roi_heads"):
+        return np.concatenate((np.full_like(value[:4], 99), value))
+    return np.concatenate((np.full_like(value[:1], 99), value)) if "mask_head.predictor" in name else value
+
+
+def test_a_faster_rcnn_of_the_first_detectron(tmp_path: Path) -> None:
+    """Every tensor arrives, with background last; its meaningless boxes and the momenta are left out."""
+    options = (
+        "MODEL.RESNETS.DEPTH",
+        "50",
+        "MODEL.RESNETS.NORM",
+        "FrozenBN",
+        "MODEL.FPN.NORM",
+        "",
+        "MODEL.ROI_BOX_HEAD.NUM_FC",
+        "2",
+        "MODEL.RESNETS.OUT_FEATURES",
+        "('res2','res3','res4','res5')",
+        "MODEL.FPN.IN_FEATURES",
+        "('res2','res3','res4','res5')",
+    )
+    given = a_detector(*options, seed=1).state_dict()
+    learned = {name: value for name, value in given.items() if "running" not in name}
+    blobs = {first_detectrons(name): with_background_first(name, value.numpy()) for name, value in learned.items()}
+    assert len(blobs) == len(learned)
+    blobs |= {f"{name}_momentum": value for name, value in blobs.items()}
+    path = tmp_path / "model_final.pkl"
+    path.write_bytes(pickle.dumps({"blobs": blobs, "cfg": "text"}))
+    model = a_detector(*options)
+    load_exactly(model, read_weights(path, model.state_dict()), path)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, given[name])
+
+
+def test_the_names_of_a_mask_rcnn_without_a_pyramid() -> None:
+    names = ["conv_rpn_w", "rpn_cls_logits_b", "rpn_bbox_pred_w", "res5_0_branch2a_w", "conv5_mask_w", "mask_fcn_logits_b"]
+    assert list(from_caffe2({name: torch.ones(3) for name in names})) == [
+        "proposal_generator.rpn_head.conv.weight",
+        "proposal_generator.rpn_head.objectness_logits.bias",
+        "proposal_generator.rpn_head.anchor_deltas.weight",
+        "res5.0.conv1.weight",
+        "mask_head.deconv.weight",
+        "mask_head.predictor.bias",
+    ]
+
+
+def test_masks_lose_their_background() -> None:
+    named = from_caffe2({"mask_fcn_logits_b": torch.tensor([9.0, 1.0, 2.0]), "_[mask]_fcn1_w": torch.ones(1)})
+    assert set(named) == {"mask_head.predictor.bias", "mask_head.mask_fcn1.weight"}
+    assert named["mask_head.predictor.bias"].tolist() == [1.0, 2.0]
+
+
+def test_a_retinanet_of_the_first_detectron_is_refused() -> None:
+    content = pickle.dumps({"blobs": {"retnet_cls_pred_fpn3_w": np.ones(3, dtype=np.float32)}})
+    with pytest.raises(CheckpointError, match=r"w\.pkl: is a RetinaNet of the first Detectron.*Give a RetinaNet of"):
+        read_pickle(io.BytesIO(content), "w.pkl")
+
+
+def test_a_tensor_that_several_could_take_goes_to_none() -> None:
+    given = {"cls_score.weight": torch.ones(1)}
+    assert set(matched_by_end(given, ["heads.0.cls_score.weight", "heads.1.cls_score.weight"])) == {"cls_score.weight"}
 
 
 def test_the_longest_end_wins_and_strangers_keep_their_names() -> None:

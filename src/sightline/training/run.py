@@ -26,6 +26,7 @@ from sightline.errors import CheckpointError, ConfigError, Problem, SightlineErr
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_weights, read_weights
 from sightline.model.detector import GeneralizedRCNN
+from sightline.model.families import family_of
 from sightline.records import Dataset
 from sightline.storage import write_json, write_text
 from sightline.tensors import choose_device
@@ -200,10 +201,14 @@ def start_from(model: GeneralizedRCNN, weights: str, cache: Path) -> None:
             )
         return
     path = fetch(weights, cache) if is_address(weights) else Path(weights)
-    report = load_weights(model, read_weights(path, model.state_dict()))
+    own = model.state_dict()
+    tensors = read_weights(path, own)
+    report = load_weights(model, tensors)
     if not report.loaded:
         raise CheckpointError(
-            weights, f"shares no tensor with the model ({'; '.join(report.lines())})", "Give weights of this architecture."
+            weights,
+            f"shares no tensor with the model (it looks like {family_of(tensors)}, the model is {family_of(own)})",
+            "Give weights of this architecture.",
         )
     for line in report.lines():
         LOG.info("weights %s: %s", weights, line)
