@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sightline import wire
 from sightline.images import read_image
 from sightline.records import Model
+from sightline.serving.server import running
+from sightline.view.draw import draw
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -61,6 +65,16 @@ def test_drawn_pictures_keep_their_relative_names(sightline: Run, url: str, phot
     drawn = {path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.*")}
     assert drawn == {"a.png", "deep/a.png", "deep/b.webp.png"}
     assert (read_image(tmp_path / "drawn/a.png") != read_image(photos / "a.png")).any()
+
+
+def test_masks_are_written_and_drawn(sightline: Run, masked: Model, photos: Path, tmp_path: Path) -> None:
+    with running(masked) as address:
+        done = sightline("predict", address, photos / "a.png", "-o", tmp_path / "out.jsonl", "--draw", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    detections, _ = wire.from_json(json.loads((tmp_path / "out.jsonl").read_text()), "line")
+    assert detections.masks == masked.predict([read_image(photos / "a.png")])[0].masks
+    expected = draw(read_image(photos / "a.png"), detections, masked.class_names)
+    np.testing.assert_array_equal(read_image(tmp_path / "drawn/a.png"), expected)
 
 
 def test_nothing_is_drawn_over_what_is_read(sightline: Run, url: str, photos: Path) -> None:

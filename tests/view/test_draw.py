@@ -1,10 +1,17 @@
 """Drawing: the right pixels, readable tags inside the picture, and nothing that makes it fail."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from builders import a_mask
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
-from sightline.records import Detections, ImageSize
-from sightline.view.draw import COLOURS, draw, find_place, ink_on, inside, overlap
+from sightline.geometry.masks import encode
+from sightline.records import Detections, ImageSize, Rle
+from sightline.view.draw import COLOURS, cut_out, draw, find_place, ink_on, inside, overlap, shrunk
 
 GREY = 90
 
@@ -131,3 +138,69 @@ def test_a_crowded_place_falls_back_to_the_first() -> None:
 
 def test_a_box_is_cut_off_at_the_last_pixel() -> None:
     assert inside((-5, 10, 500, 40), (160, 120)) == (0, 10, 159, 40)
+
+
+SIZE = ImageSize(120, 160)
+BOX = (40.0, 50.0, 100.0, 100.0)
+
+
+def masked(*masks: Rle, labels: tuple[int, ...] = ()) -> Detections:
+    """One detection of BOX for each mask, best first."""
+    found = [(BOX, 0.9 - 0.1 * number, label) for number, label in enumerate(labels or (0,) * len(masks))]
+    return dataclasses.replace(detections(*found), masks=masks)
+
+
+def test_a_mask_is_half_its_colour_with_a_darker_contour() -> None:
+    drawn = draw(picture(), masked(a_mask((60, 65, 80, 85), SIZE)), ["bee"])
+    half = np.array([(GREY + share) / 2 for share in COLOURS[0]])
+    np.testing.assert_allclose(drawn[66:84, 61:79], np.broadcast_to(half, (18, 18, 3)), atol=1)
+    edge = drawn[65, 60:80].astype(float)
+    np.testing.assert_allclose(edge, np.broadcast_to(0.55 * np.array(COLOURS[0]), edge.shape), atol=1)
+    np.testing.assert_array_equal(drawn[86:95, 50:90], GREY)
+
+
+def test_the_contour_grows_with_the_picture() -> None:
+    size = ImageSize(1200, 1000)
+    found = dataclasses.replace(masked(a_mask((60, 65, 80, 85), size)), size=size)
+    drawn = draw(picture(*size), found, ["bee"])
+    np.testing.assert_array_equal(drawn[75, 60], drawn[75, 61])
+    assert (drawn[75, 61] != drawn[75, 62]).any()
+
+
+def test_masks_lie_under_all_boxes_and_the_best_on_top() -> None:
+    whole = a_mask((0, 0, 160, 120), SIZE)
+    drawn = draw(picture(), masked(whole, whole, labels=(1, 0)), ["bee", "wasp"])
+    assert tuple(drawn[75, 40]) == COLOURS[1]
+    expected = [((GREY + under) / 2 + over) / 2 for under, over in zip(COLOURS[0], COLOURS[1], strict=True)]
+    np.testing.assert_allclose(drawn[110, 20], expected, atol=2)
+
+
+def test_a_mask_below_the_threshold_is_left_out() -> None:
+    masks = (a_mask((2, 2, 20, 20), SIZE), a_mask((120, 90, 150, 110), SIZE))
+    drawn = draw(picture(), masked(*masks), ["bee"], threshold=0.85)
+    assert (drawn[10, 10] != GREY).any()
+    np.testing.assert_array_equal(drawn[100, 130], GREY)
+
+
+@pytest.mark.parametrize("shape", [(120, 160), (1, 1), (5, 300), (100, 30)])
+@pytest.mark.parametrize("box", [(0, 0, 0, 0), (0, 0, 160, 120), (159, 119, 160, 120), (3, 0, 5, 120), (0, 3, 160, 4)])
+def test_any_mask_can_be_drawn(box: tuple[float, float, float, float], shape: tuple[int, int]) -> None:
+    image = picture(*shape)
+    drawn = draw(image, masked(a_mask(box, SIZE)), ["bee"])
+    assert drawn.shape == (*shape, 3)
+    np.testing.assert_array_equal(image, GREY)
+
+
+@given(arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.booleans()))
+def test_what_is_cut_out_is_the_mask_and_no_larger(bitmap: np.ndarray) -> None:
+    left, top, filled = cut_out(encode(bitmap))
+    whole = np.zeros_like(bitmap)
+    whole[top : top + filled.shape[0], left : left + filled.shape[1]] = filled
+    np.testing.assert_array_equal(whole, bitmap)
+    assert not filled.size or (filled[:, 0].any() and filled[:, -1].any())
+
+
+def test_a_mask_of_one_piece_is_shrunk_from_all_sides() -> None:
+    bitmap = np.ones((5, 6), dtype=bool)
+    assert shrunk(bitmap, 2).sum() == 2
+    assert not shrunk(bitmap, 3).any()

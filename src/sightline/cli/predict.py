@@ -1,4 +1,4 @@
-"""`sightline predict MODEL IMAGE_OR_DIR...`: one JSON line per picture, and boxes drawn on the pictures if asked."""
+"""`sightline predict MODEL IMAGE_OR_DIR...`: one JSON line per picture, and boxes and masks drawn on the pictures if asked."""
 
 import json
 import time
@@ -18,7 +18,7 @@ def predict(
     pictures: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_DIR...", help="Files, or folders with all below them.")],
     *,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File for the JSON lines. Default: stdout.")] = None,
-    draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write the pictures with their boxes here.")] = None,
+    draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write the pictures with boxes and masks here.")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score. Default: the model's own.")] = None,
     draw_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

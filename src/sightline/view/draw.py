@@ -1,4 +1,4 @@
-"""Boxes with names and scores on a picture.
+"""Boxes with names and scores, and masks where there are any, on a picture.
 
 One colour per label, the same in every picture. Line width and letters grow with the picture; tags stay inside it and, where
 there is room, off each other. The best detections are drawn last, on top.
@@ -7,10 +7,12 @@ there is room, off each other. The best detections are drawn last, on top.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from sightline.records import Box, Detections, Image
+from sightline.records import Box, Detections, Image, Rle
+from sightline.wire import run_lengths
 
 COLOURS = (
     (230, 159, 0),  # orange
@@ -30,6 +32,15 @@ LINE_SHARE = 1 / 300
 LETTER_SHARE = 1 / 36
 """Letter height / mean side of the picture; 11 px at the least, where names are still legible."""
 
+CONTOUR_SIDE_PX = 1000
+"""Mean side of a picture from which on a mask's contour is 2 px wide, not 1."""
+
+HALF = 128
+"""Of 255: a mask's colour on the picture."""
+
+CONTOUR_SHADE = 0.55
+"""The contour's colour / the label's: dark enough to end the mask, bright enough to belong to it."""
+
 INK = ((0, 0, 0), (255, 255, 255))
 """Letters on bright tags, on dark ones."""
 
@@ -48,15 +59,23 @@ def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def draw(image: Image, detections: Detections, class_names: Sequence[str], *, threshold: float = 0.5) -> Image:
-    """A copy of the (H, W, 3) picture with a box, a name and a score for every detection of at least `threshold`."""
+    """A copy of the (H, W, 3) picture with a box, a name and a score for every detection of at least `threshold`.
+
+    Masks lie under all boxes, half-transparent. Each is decoded and painted within its own bounds: a hundred of 450 px on 12
+    megapixels take some 0.4 s.
+    """
+    shown = detections.above(threshold)
+    worst_first = np.argsort(shown.scores, kind="stable")
     picture = Pillow.fromarray(image)
     brush = ImageDraw.Draw(picture)
     side = (picture.width * picture.height) ** 0.5
     line = max(2, round(side * LINE_SHARE))
     font = ImageFont.load_default(size=max(11, round(side * LETTER_SHARE)))
-    shown = detections.above(threshold)
-    worst_first = np.argsort(shown.scores, kind="stable")
     boxes = [inside(shown.boxes[index].tolist(), picture.size) for index in range(len(shown))]
+    if shown.masks is not None:
+        contour = 1 if side < CONTOUR_SIDE_PX else 2
+        for index in worst_first:
+            paint_mask(picture, shown.masks[index], colour_of(int(shown.labels[index])), contour)
     for index in worst_first:
         outline(brush, boxes[index], colour_of(int(shown.labels[index])), line)
     taken: list[Rectangle] = []
@@ -71,6 +90,47 @@ def draw(image: Image, detections: Detections, class_names: Sequence[str], *, th
         brush.rectangle(place, fill=colour)
         brush.text((place[0] + padding(font), place[1]), text, fill=ink_on(colour), font=font)
     return np.array(picture)
+
+
+def paint_mask(picture: Pillow.Image, mask: Rle, colour: tuple[int, int, int], width: int) -> None:
+    """Half of `colour` on the mask's pixels, and a darker contour of `width` px just inside it."""
+    left, top, filled = cut_out(mask)
+    contour = filled & ~shrunk(filled, width)
+    red, green, blue = (round(share * CONTOUR_SHADE) for share in colour)
+    picture.paste(colour, (left, top), Pillow.fromarray(filled * np.uint8(HALF)))
+    picture.paste((red, green, blue), (left, top), Pillow.fromarray(contour * np.uint8(255)))
+
+
+def cut_out(mask: Rle) -> tuple[int, int, NDArray[np.bool_]]:
+    """(left, top, the pixels from there on) of the smallest rectangle that holds the mask; (0, 0, (0, 0)) of an empty one."""
+    height = mask.size.height
+    borders = np.cumsum(run_lengths(mask))
+    begins, ends = borders[:-1:2], borders[1::2]
+    begins, ends = begins[begins < ends], ends[begins < ends]
+    if not len(begins):
+        return 0, 0, np.zeros((0, 0), dtype=bool)
+    columns, rows = np.divmod(begins, height)
+    last_columns, last_rows = np.divmod(ends - 1, height)
+    left, right = int(columns[0]), int(last_columns[-1]) + 1
+    top, bottom = int(rows.min()), int(last_rows.max()) + 1
+    if (columns != last_columns).any():  # a run that goes on in the next column has pixels in the first row and in the last
+        top, bottom = 0, height
+    high = bottom - top
+    first = (columns - left) * high + rows - top
+    # +1 where a run begins and -1 after its end add up to the pixels, column by column
+    steps = np.zeros((right - left) * high + 1, dtype=np.int8)
+    steps[first] += 1
+    steps[first + ends - begins] -= 1
+    filled = np.cumsum(steps[:-1], dtype=np.int8).reshape(right - left, high).astype(bool)
+    return left, top, np.ascontiguousarray(filled.T)
+
+
+def shrunk(bitmap: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """`bitmap` less its outermost `width` pixels, up, down, left and right; the same shape."""
+    for _ in range(width):
+        edged = np.pad(bitmap, 1)
+        bitmap = edged[1:-1, 1:-1] & edged[:-2, 1:-1] & edged[2:, 1:-1] & edged[1:-1, :-2] & edged[1:-1, 2:]
+    return bitmap
 
 
 def name_of(label: int, class_names: Sequence[str]) -> str:
