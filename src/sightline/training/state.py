@@ -21,9 +21,6 @@ from sightline.storage import atomic_write, write_text
 LAST = "last_checkpoint"
 FINAL = "model_final.pth"
 
-BOTTOM_UP = "backbone.bottom_up."
-"""Detectron2 registers a pyramid's own convolutions before the network below it."""
-
 
 @dataclass(slots=True)
 class TrainingState:
@@ -60,14 +57,16 @@ def checkpoint_content(
 ) -> dict[str, object]:
     """All that a checkpoint holds."""
     last_done = state.step - 1
-    momenta = in_detectron2_order(optimizer, model, next_factor)
+    momenta = optimizer.state_dict()  # by position: the model registers its parts in Detectron2's order, so it is the same
+    if next_factor is not None:
+        for group in momenta["param_groups"]:  # copies of the optimizer's own
+            group["lr"] = group.get("initial_lr", group["lr"]) * next_factor
     rates = [group.get("initial_lr", group["lr"]) for group in momenta["param_groups"]]
     schedule = {"base_lrs": rates, "last_epoch": state.step}
-    tensors = model.state_dict()
     return {
         # A plain dict: state_dict() carries the versions of our modules, and by these Detectron2's frozen norms would take
         # our running variances for those of an old release and subtract epsilon.
-        "model": {tensor: tensors[tensor] for tensor in detectron2_order(tensors)},
+        "model": dict(model.state_dict()),
         "optimizer": momenta,
         "scheduler": schedule,
         "iteration": last_done,
@@ -78,14 +77,6 @@ def checkpoint_content(
         },
         "sightline": {"rng": generators(), "buffers": {key: value.clone() for key, value in running_buffers(model).items()}},
     }
-
-
-def detectron2_order(names: Iterable[str]) -> list[str]:
-    """Names of the model's tensors in the order in which Detectron2's own model has them: its optimizer counts by it."""
-    listed = list(names)
-    backbone = [name for name in listed if name.startswith("backbone.")]
-    sorted_backbone = iter(sorted(backbone, key=lambda name: name.startswith(BOTTOM_UP)))  # stable: two blocks, each as it was
-    return [next(sorted_backbone) if name.startswith("backbone.") else name for name in listed]
 
 
 def places(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[tuple[str, int]]]:
@@ -103,19 +94,6 @@ def ordered(groups: list[list[tuple[str, int]]], names: Iterable[str]) -> list[t
     rank = {name: number for number, name in enumerate(names)}
     sorted_groups = [(index, sorted(group, key=lambda entry: rank[entry[0]])) for index, group in enumerate(groups)]
     return sorted(sorted_groups, key=lambda entry: rank[entry[1][0][0]])
-
-
-def in_detectron2_order(optimizer: torch.optim.Optimizer, model: nn.Module, next_factor: float | None) -> dict[str, Any]:
-    """The optimizer's state with groups, and parameters in them, in Detectron2's order; `state` keeps its own numbers."""
-    content = optimizer.state_dict()
-    names = detectron2_order(name for name, _ in model.named_parameters())
-    groups = []
-    for index, entries in ordered(places(model, optimizer), names):
-        group = content["param_groups"][index] | {"params": [place for _, place in entries]}
-        if next_factor is not None:
-            group["lr"] = group.get("initial_lr", group["lr"]) * next_factor
-        groups.append(group)
-    return {"state": content["state"], "param_groups": groups}
 
 
 def running_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -181,7 +159,7 @@ def mapping(value: object) -> Mapping[str, object]:
 
 
 def load_momenta(optimizer: torch.optim.Optimizer, saved: Any, model: nn.Module, tensors: Iterable[str]) -> None:
-    """The momenta of `saved`, whose parameters come in the order of the names `tensors`, one group or one parameter a group.
+    """The momenta of `saved`, which counts parameters in the order of the names `tensors` (our first checkpoints had another).
 
     Rates and decay stay what the configuration says now; only the momenta are the past's.
 
