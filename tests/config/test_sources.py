@@ -1,4 +1,4 @@
-"""Names that `--config` takes: presets, the zoo, files; each equal to what Detectron2 makes of it."""
+"""Names that `--config` takes: presets, the zoo, files."""
 
 from pathlib import Path
 
@@ -6,38 +6,7 @@ import pytest
 
 from sightline.config.sources import load, preset_names
 from sightline.config.support import require_supported
-from sightline.config.yaml_dialect import flat, load_file
-from sightline.config.zoo import ZOO
 from sightline.errors import ConfigError
-
-
-def test_zoo_names_with_overrides_are_detectron2s_own_dumps(shared: Path) -> None:
-    compared = 0
-    for base in sorted((shared / "golden").glob("*/base.txt")):
-        name, *rest = base.read_text(encoding="utf-8").split()
-        if name not in ZOO:
-            continue
-        ours, theirs = flat(load(name, rest)), flat(load_file(base.with_name("config.yaml")))
-        differing = {key for key, value in theirs.items() if ours[key] != value}
-        assert differing <= {"MODEL.WEIGHTS"}, name
-        compared += 1
-    assert compared >= 3
-
-
-@pytest.mark.parametrize("name", sorted(ZOO))
-def test_every_zoo_name_loads_with_and_without_its_suffix_and_is_supported(name: str) -> None:
-    config = load(name)
-    assert load(name.removesuffix(".yaml")) == config
-    require_supported(config, name)
-
-
-def test_zoo_configs_hold_the_published_facts() -> None:
-    """1x is 90,000 steps, 3x 270,000 (with the milestones scaled); X-101 has 32 groups of 8."""
-    one, three = load("COCO-Detection/faster_rcnn_R_50_FPN_1x"), load("COCO-Detection/faster_rcnn_R_50_FPN_3x")
-    assert (one.solver.max_iter, one.solver.steps) == (90_000, (60_000, 80_000))
-    assert (three.solver.max_iter, three.solver.steps) == (270_000, (210_000, 250_000))
-    wide = load("COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x").model.resnets
-    assert (wide.depth, wide.num_groups, wide.width_per_group, wide.stride_in_1x1) == (101, 32, 8, False)
 
 
 def test_presets_load_and_are_supported() -> None:
@@ -67,7 +36,24 @@ def test_a_file(tmp_path: Path) -> None:
             id="a zoo name",
         ),
         pytest.param("nothing/like/it", r"Known: small, COCO-Detection/", id="nothing near"),
-        pytest.param("lazy_config.py", r"lazy_config\.py: is a LazyConfig file, which is not supported", id="LazyConfig"),
+        pytest.param(
+            "faster_rcnn_R_50_FPN_3x", r"Did you mean 'COCO-Detection/faster_rcnn_R_50_FPN_3x\.yaml'\?", id="no folder"
+        ),
+        pytest.param(
+            "lazy_config.py",
+            r"lazy_config\.py: is a LazyConfig file, which is not supported\. Use a YAML configuration\.$",
+            id="LazyConfig",
+        ),
+        pytest.param(
+            "COCO-Detection/fcos_R_50_FPN_1x.py",
+            r"is a LazyConfig file, which is not supported\. Use a YAML configuration\.$",
+            id="LazyConfig in the zoo",
+        ),
+        pytest.param(
+            "COCO-Detection/retinanet_R_50_FPN_1x.py",
+            r"not supported\. Use 'COCO-Detection/retinanet_R_50_FPN_1x\.yaml': the same model and weights\.$",
+            id="LazyConfig with a twin in YAML",
+        ),
     ],
 )
 def test_what_is_no_source(name: str, message: str) -> None:

@@ -13,6 +13,7 @@ from sightline.cli.predict import predict
 from sightline.cli.run import demo, run
 from sightline.cli.serve import serve
 from sightline.cli.train import train
+from sightline.cli.zoo import zoo
 from sightline.errors import SightlineError
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.add_typer(bundle.app, name="bundle")
 app.command()(serve)
+app.command()(zoo)
 
 
 def show_version(asked: bool) -> None:

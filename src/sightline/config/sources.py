@@ -31,7 +31,9 @@ def load(name: str, overrides: Sequence[str] = ()) -> Config:
         return load_values(ZOO[zoo_name], zoo_name, overrides)
     path = Path(name)
     if path.suffix == ".py":
-        raise ConfigError(name, "is a LazyConfig file, which is not supported", "Use the YAML configuration.")
+        twin = f"{name.removesuffix('.py')}.yaml"
+        fix = f"Use {twin!r}: the same model and weights." if twin in ZOO else "Use a YAML configuration."
+        raise ConfigError(name, "is a LazyConfig file, which is not supported", fix)
     if not path.is_file():
         known = [*preset_names(), *ZOO]
         raise ConfigError(name, "is no preset, no zoo name and no file", nearest(name, known))
