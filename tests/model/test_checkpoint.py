@@ -10,7 +10,9 @@ from builders import a_detector
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from sightline.config.sources import load
 from sightline.errors import CheckpointError
+from sightline.model.build import build_detector
 from sightline.model.checkpoint import (
     LoadReport,
     load_exactly,
@@ -168,6 +170,57 @@ def test_fine_tuning_begins_anew_exactly_where_the_number_of_classes_shows(
     ]
     for name, value in model.state_dict().items():
         assert_close(value, before[name] if name in fresh else given[name])
+
+
+SMALLER = (
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "8", "MODEL.FPN.OUT_CHANNELS", "16"),
+    *("MODEL.RESNETS.DEPTH", "18", "MODEL.ROI_BOX_HEAD.FC_DIM", "16", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8"),
+)
+
+
+@pytest.mark.parametrize(
+    ("zoo_name", "options", "depending"),
+    [
+        pytest.param("COCO-Detection/retinanet_R_50_FPN_1x", (), ("head.cls_score.",), id="RetinaNet"),
+        pytest.param(
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x",
+            (),
+            ("roi_heads.box_predictor.", "roi_heads.mask_head.predictor."),
+            id="Mask R-CNN",
+        ),
+        pytest.param(
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x",
+            ("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True"),
+            ("roi_heads.box_predictor.",),
+            id="one mask for all classes",
+        ),
+        pytest.param(
+            "Misc/cascade_mask_rcnn_R_50_FPN_3x",
+            (),
+            (*(f"roi_heads.box_predictor.{stage}.cls_score." for stage in range(3)), "roi_heads.mask_head.predictor."),
+            id="Cascade Mask R-CNN",
+        ),
+        pytest.param("COCO-Detection/rpn_R_50_FPN_1x", (), (), id="proposals know no classes"),
+    ],
+)
+def test_what_depends_on_the_classes_of_each_architecture(
+    zoo_name: str, options: tuple[str, ...], depending: tuple[str, ...]
+) -> None:
+    def detector(classes: int) -> nn.Module:
+        numbers = ["MODEL.ROI_HEADS.NUM_CLASSES", str(classes), "MODEL.RETINANET.NUM_CLASSES", str(classes)]
+        return build_detector(load(zoo_name, [*SMALLER, *options, *numbers]))
+
+    given = detector(5).state_dict()
+    model = detector(2)
+    report = load_weights(model, given)
+    expected = [name for name in given if name.startswith(depending)] if depending else []
+    assert list(report.fresh) == expected
+    assert (report.reshaped, report.missing, report.unexpected) == ({}, (), ())
+    assert len(report.loaded) == len(given) - len(expected)
+    if depending:
+        key = "MODEL.RETINANET.NUM_CLASSES" if "retinanet" in zoo_name else "MODEL.ROI_HEADS.NUM_CLASSES"
+        with pytest.raises(CheckpointError, match=rf"^m\.pth: was trained for 5 classes, .* says 2\. Set {key} to 5\.$"):
+            load_exactly(model, given, "m.pth")
 
 
 def test_a_head_of_another_width_is_no_matter_of_classes() -> None:

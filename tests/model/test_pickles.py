@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import a_detector
 
 from sightline.config.sources import load
 from sightline.errors import CheckpointError
@@ -94,14 +93,14 @@ def test_group_norms_have_no_statistics() -> None:
     assert set(from_caffe2({"fpn_res2_2_sum_gn_s": torch.ones(3)})) == {"fpn_output2.norm.weight"}
 
 
-RESNET = r"backbone\.bottom_up\.(res\d)\.(\d+)\.(shortcut|conv1|conv2|conv3)\.(.*)"
+RESNET = r"(?:backbone\.bottom_up|backbone|roi_heads)\.(res\d)\.(\d+)\.(shortcut|conv1|conv2|conv3)\.(.*)"
 BRANCH = {"shortcut": "branch1", "conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}
 KIND = {"weight": "w", "bias": "b", "norm.weight": "bn_s", "norm.bias": "bn_b"}
 SUMS = {"2": "2_2", "3": "3_3", "4": "4_5", "5": "5_2"}  # the last block of each stage of ResNet-50
 ELSEWHERE = {
-    "backbone.bottom_up.stem.conv1.weight": "conv1_w",
-    "backbone.bottom_up.stem.conv1.norm.weight": "res_conv1_bn_s",
-    "backbone.bottom_up.stem.conv1.norm.bias": "res_conv1_bn_b",
+    "stem.conv1.weight": "conv1_w",
+    "stem.conv1.norm.weight": "res_conv1_bn_s",
+    "stem.conv1.norm.bias": "res_conv1_bn_b",
     "proposal_generator.rpn_head.conv.": "conv_rpn_fpn2_",
     "proposal_generator.rpn_head.objectness_logits.": "rpn_cls_logits_fpn2_",
     "proposal_generator.rpn_head.anchor_deltas.": "rpn_bbox_pred_fpn2_",
@@ -115,8 +114,14 @@ ELSEWHERE = {
 }
 
 
-def first_detectrons(name: str) -> str:
-    """The name that the first Detectron has for a tensor of ours, written down from its files' listings."""
+NARROW = (
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "8", "MODEL.FPN.OUT_CHANNELS", "16"),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "16", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8"),
+)
+
+
+def first_detectrons(name: str, pyramid: bool) -> str:
+    """The name that the first Detectron has for a tensor of ours, written down from listings of its files."""
     if found := re.fullmatch(RESNET, name):
         stage, block, part, kind = found.groups()
         return f"{stage}_{block}_{BRANCH[part]}_{KIND[kind]}"
@@ -125,14 +130,10 @@ def first_detectrons(name: str) -> str:
         inner = "inner_" if role == "lateral" else ""
         lateral = "lateral_" if role == "lateral" and level != "5" else ""
         return f"fpn_{inner}res{SUMS[level]}_sum_{lateral}{KIND[kind]}"
-    start = next(start for start in ELSEWHERE if name.startswith(start))
-    return (
-        (ELSEWHERE[start] + name.removeprefix(start))
-        .replace(".weight", "_w")
-        .replace(".bias", "_b")
-        .replace("weight", "w")
-        .replace("bias", "b")
-    )
+    bare = name.removeprefix("backbone.").removeprefix("bottom_up.")
+    start = next(start for start in ELSEWHERE if bare.startswith(start))
+    rest = re.sub(r"\.?weight$", "_w", re.sub(r"\.?bias$", "_b", bare.removeprefix(start)))
+    return (ELSEWHERE[start] + rest).replace("__", "_").replace("fpn2_", "fpn2_" if pyramid else "")
 
 
 def with_background_first(name: str, value: np.ndarray) -> np.ndarray:
@@ -143,33 +144,37 @@ def with_background_first(name: str, value: np.ndarray) -> np.ndarray:
     return np.concatenate((np.full_like(value[:1], 99), value)) if "mask_head.predictor" in name else value
 
 
-def test_a_faster_rcnn_of_the_first_detectron(tmp_path: Path) -> None:
-    """Every tensor arrives, with background last; its meaningless boxes and the momenta are left out."""
-    options = (
-        "MODEL.RESNETS.DEPTH",
-        "50",
-        "MODEL.RESNETS.NORM",
-        "FrozenBN",
-        "MODEL.FPN.NORM",
-        "",
-        "MODEL.ROI_BOX_HEAD.NUM_FC",
-        "2",
-        "MODEL.RESNETS.OUT_FEATURES",
-        "('res2','res3','res4','res5')",
-        "MODEL.FPN.IN_FEATURES",
-        "('res2','res3','res4','res5')",
-    )
-    given = a_detector(*options, seed=1).state_dict()
+@pytest.mark.parametrize(
+    "zoo_name",
+    [
+        "COCO-Detection/faster_rcnn_R_50_FPN_1x",
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x",
+        "COCO-Detection/faster_rcnn_R_50_C4_1x",
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x",
+    ],
+)
+def test_a_detector_of_the_first_detectron(tmp_path: Path, zoo_name: str) -> None:
+    """Every tensor arrives, with background last; its meaningless boxes and masks, and the momenta, are left out."""
+    config = load(zoo_name, NARROW)
+    given = build_detector(config).state_dict()
     learned = {name: value for name, value in given.items() if "running" not in name}
-    blobs = {first_detectrons(name): with_background_first(name, value.numpy()) for name, value in learned.items()}
+    pyramid = "FPN" in zoo_name
+    blobs = {first_detectrons(name, pyramid): with_background_first(name, value.numpy()) for name, value in learned.items()}
     assert len(blobs) == len(learned)
     blobs |= {f"{name}_momentum": value for name, value in blobs.items()}
     path = tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"blobs": blobs, "cfg": "text"}))
-    model = a_detector(*options)
+    model = build_detector(config)
     load_exactly(model, read_weights(path, model.state_dict()), path)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, given[name])
+
+
+def test_a_cascade_takes_no_predictor_of_a_plain_detector() -> None:
+    model = build_detector(load("Misc/cascade_mask_rcnn_R_50_FPN_3x", NARROW))
+    blobs = from_caffe2({"cls_score_w": torch.ones(81, 16)})
+    report = load_weights(model, matched_by_end(blobs, model.state_dict()))
+    assert (report.loaded, report.unexpected) == ((), ("box_predictor.cls_score.weight",))
 
 
 def test_the_names_of_a_mask_rcnn_without_a_pyramid() -> None:
