@@ -142,14 +142,21 @@ def a_mask(box: Box = (10.0, 20.0, 40.0, 60.0), size: ImageSize = SIZE) -> Rle:
     return encode(bitmap)
 
 
-def a_data_folder(folder: Path, count: int = 6, *, empty: int = 0, names: Sequence[str] = ("cat", "dog")) -> Dataset:
-    """`count` small pictures in `folder`, wide and tall in turn, one painted box each; the first `empty` have none."""
+def a_data_folder(
+    folder: Path, count: int = 6, *, empty: int = 0, names: Sequence[str] = ("cat", "dog"), masks: bool = False
+) -> Dataset:
+    """`count` small pictures in `folder`, wide and tall in turn, one painted box each; the first `empty` have none.
+
+    masks: each object's outline is labelled, too
+    """
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     for number in range(1, count + 1):
         size = ImageSize(48, 64) if number % 2 else ImageSize(64, 48)
         box = (8.0 + number, 10.0, 30.0 + number, 34.0)
-        instances = () if number <= empty else (an_instance(number % len(names), box),)
+        x1, y1, x2, y2 = box
+        outline = ((x1, y1, x2, y1, x2, y2, x1, y2),) if masks else None
+        instances = () if number <= empty else (an_instance(number % len(names), box, segmentation=outline),)
         pixels = a_painting(size, [instance.box for instance in instances], seed=number)
         Pillow.fromarray(pixels).save(folder / f"{number:03d}.png")
         records.append(ImageRecord(number, f"{number:03d}.png", size, instances))

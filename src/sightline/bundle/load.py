@@ -52,7 +52,7 @@ def model_from(files: Files, *, device: str, score_threshold: float | None, clas
     predictor = build_predictor(detector, config)
     names = names_for(config, class_names or manifest_names(files), files.where)
     facts = {key: files.manifest[key] for key in ("training", "scores") if key in files.manifest}
-    return Model(predict=predictor, class_names=names, origin=files.where, facts=facts)
+    return Model(predictor, names, files.where, facts, proposes=proposes_only(config))
 
 
 def config_of(files: Files) -> Config:
@@ -69,7 +69,7 @@ def manifest_names(files: Files) -> tuple[str, ...]:
 
 
 def names_for(config: Config, names: Sequence[str], where: str) -> tuple[str, ...]:
-    """One name a class; numbers where nobody knows them.
+    """One name a class; numbers where nobody knows them, and one word for proposals, whatever they learnt from.
 
     Raises:
         BundleError: the number of names is not the number of classes.
