@@ -19,7 +19,7 @@ def test_the_anchors_of_a_retinanet_file_as_detectron2_writes_them(tmp_path: Pat
     path.write_text(f'MODEL:\n  ANCHOR_GENERATOR:\n    SIZES: {EVAL} ["{text}"]\n', encoding="utf-8")
     sizes = load_file(path).model.anchor_generator.sizes
     assert sizes == load("COCO-Detection/retinanet_R_50_FPN_1x").model.anchor_generator.sizes
-    assert sizes[0] == (32, pytest.approx(40.3175, abs=1e-4), pytest.approx(50.7968, abs=1e-4))
+    assert sizes[0] == pytest.approx((32, 40.3175, 50.7968), abs=1e-4)
 
 
 def test_a_list_over_two_lines() -> None:

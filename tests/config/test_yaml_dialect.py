@@ -78,8 +78,10 @@ def reread(text: str) -> Config:
 def test_load_of_dump_is_the_same_config(data: st.DataObject) -> None:
     keys = data.draw(st.lists(st.sampled_from(KEYS), max_size=8, unique=True))
     config = with_values(Config(), {key: data.draw(values_of(TYPES[key]), label=key) for key in keys})
-    assert reread(dump(config)) == config
-    assert dump(reread(dump(config))) == dump(config)
+    text = dump(config)
+    again = reread(text)
+    assert again == config
+    assert dump(again) == text
 
 
 def accepted_by_yacs(value: object, default: object) -> bool:
