@@ -30,8 +30,9 @@ from sightline.dataset.folder import DatasetPart, create, open_part
 from sightline.dataset.pictures import folders_beside
 from sightline.dataset.split import FRACTIONS, write_split
 from sightline.errors import DatasetError, OnProblem, Problem
-from sightline.evaluation.coco import Scores, evaluate_detections, table, to_dict
+from sightline.evaluation.coco import Scores, evaluate_detections, headline, table, to_dict
 from sightline.evaluation.predicting import detect_all
+from sightline.evaluation.proposals import evaluate_proposals
 from sightline.evaluation.results import results_from
 from sightline.images import read_image
 from sightline.records import Detections, Model
@@ -182,7 +183,7 @@ def run(
     def evaluate_stage(_: bool) -> str:
         scores = evaluate(load_model(trained_in, device=device), open_part(dataset, "test"), scored_in)
         say(indented(table(scores)))
-        return f"AP50 {scores['bbox'].AP50:.3f}, AP {scores['bbox'].AP:.3f} on the test part"
+        return f"{headline(scores)} on the test part"
 
     def pack_stage(_: bool) -> str:
         packed = pack_run(trained_in, bundle)
@@ -240,14 +241,18 @@ def train(
 
 
 def evaluate(model: Model, part: DatasetPart, output: Path | None = None) -> dict[str, Scores]:
-    """The scores of `model` on a part of a dataset folder.
+    """The scores of `model` on a part of a dataset folder: {"bbox": ...}, with masks {"bbox": ..., "segm": ...}.
 
-    output: the folder that gets coco_instances_results.json and scores.json
+    Of a model that proposes regions without classes, {"box_proposals": ...}.
+
+    output: the folder that gets scores.json and, unless the model only proposes, coco_instances_results.json
     """
     found = detect_all(model, part.dataset, part.pictures)
-    scores = evaluate_detections(part.dataset, found)
+    scores: dict[str, Scores] = {}
+    scores |= evaluate_proposals(part.dataset, found) if model.proposes else evaluate_detections(part.dataset, found)
     if output is not None:
-        write_json(output / RESULTS, results_from(found, [category.id for category in part.dataset.categories]))
+        if not model.proposes:
+            write_json(output / RESULTS, results_from(found, [category.id for category in part.dataset.categories]))
         write_json(output / SCORES, to_dict(scores), indent=1)
     return scores
 

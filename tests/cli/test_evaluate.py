@@ -1,15 +1,23 @@
-"""`sightline evaluate` on results files: a table for people, JSON for machines, a file for later."""
+"""`sightline evaluate` on results files and models: a table for people, JSON for machines, a file for later."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from builders import a_data_folder
 from typer.testing import CliRunner, Result
 
+from sightline import coco
 from sightline.cli.evaluate import evaluate
 from sightline.errors import LabelError
+from sightline.geometry.masks import encode
+from sightline.records import Dataset, Detections, Image, ImageSize, Model
+from sightline.serving.server import running
 
 Json = dict[str, Any]
 
@@ -64,3 +72,89 @@ def test_a_broken_file_is_an_error_with_its_name(files: Path) -> None:
     error = run(files / "results.json", "--data", files / "truth.json").exception
     assert isinstance(error, LabelError)
     assert error.where == str(files / "results.json")
+
+
+def a_folder(folder: Path, *, outlines: bool = True) -> Path:
+    """A dataset folder whose test part has one bright rectangle in every picture, wide ones dogs and tall ones cats."""
+    dataset = a_data_folder(folder / "images")
+    if outlines:
+        dataset = outlined(dataset)
+    coco.write(dataset, folder / "annotations/test.json")
+    return folder
+
+
+def outlined(dataset: Dataset) -> Dataset:
+    """The same with the corners of each box as its outline."""
+    images = []
+    for image in dataset.images:
+        ((x1, y1, x2, y2),) = (instance.box for instance in image.instances)
+        outline = ((x1, y1, x2, y1, x2, y2, x1, y2),)
+        images.append(replace(image, instances=(replace(image.instances[0], segmentation=outline),)))
+    return replace(dataset, images=tuple(images))
+
+
+def bright(moved: int = 0, masks: bool = True) -> Model:
+    """Finds what is bright: its box, and its mask `moved` pixels to the left."""
+
+    def predict(images: Sequence[Image]) -> list[Detections]:
+        found = []
+        for image in images:
+            mask = image[:, :, 0] > 200
+            size = ImageSize(*mask.shape)
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            box = np.float32([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]])
+            label = np.int64([size.width > size.height])
+            seen = (encode(np.roll(mask, -moved, axis=1)),) if masks else None
+            found.append(Detections(size, box, np.float32([0.75]), label, seen))
+        return found
+
+    return Model(predict, ("cat", "dog"), "bright")
+
+
+def evaluated(model: Model, folder: Path, *options: object) -> dict[str, dict[str, float]]:
+    """What --json prints of a served model."""
+    with running(model) as url:
+        shown = run(url, "--data", folder, "--json", *options)
+    assert shown.exception is None, shown.exception
+    return json.loads(shown.stdout)
+
+
+def test_perfect_masks(tmp_path: Path) -> None:
+    scores = evaluated(bright(), a_folder(tmp_path))
+    assert list(scores) == ["bbox", "segm"]
+    assert [scores["bbox"]["AP"], scores["segm"]["AP"]] == pytest.approx([1, 1])
+
+
+def test_moved_masks_lower_segm_alone(tmp_path: Path) -> None:
+    scores = evaluated(bright(moved=3), a_folder(tmp_path))
+    assert scores["bbox"]["AP"] == pytest.approx(1)
+    assert 0.3 < scores["segm"]["AP"] < 0.8
+
+
+def test_labels_without_masks_give_boxes_alone(tmp_path: Path) -> None:
+    assert list(evaluated(bright(), a_folder(tmp_path, outlines=False))) == ["bbox"]
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_models_own_results_give_the_same_numbers(masks: bool, tmp_path: Path) -> None:
+    folder, report = a_folder(tmp_path / "data"), tmp_path / "report"
+    scores = evaluated(bright(moved=2, masks=masks), folder, "-o", report)
+    again = run(report / "coco_instances_results.json", "--data", folder, "--json")
+    assert json.loads(again.stdout) == scores == json.loads((report / "scores.json").read_text())
+    assert ("segm" in scores) == masks
+
+
+def test_a_table_for_each_kind(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    with running(bright()) as url:
+        lines = run(url, "--data", folder).stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines if ":" in line] == ["Boxes", "Masks"]
+
+
+def test_proposals_are_measured_without_classes(tmp_path: Path) -> None:
+    model = replace(bright(masks=False), class_names=("object", "of no use"), proposes=True)
+    scores = evaluated(model, a_folder(tmp_path / "data"), "-o", tmp_path / "report")
+    assert scores == {"box_proposals": {"AR100": 1, "AR1000": 1, "ARs1000": 1, "ARm1000": None, "ARl1000": None}}
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["scores.json"]
+    with running(model) as url:
+        assert "Proposals: average recall" in run(url, "--data", tmp_path / "data").stdout

@@ -3,12 +3,14 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from builders import a_mask
 
-from sightline.evaluation.coco import evaluate_detections, evaluate_results, table, to_dict
+from sightline.evaluation.coco import evaluate_detections, evaluate_results, headline, table, to_dict
 from sightline.records import Category, Dataset, Detections, ImageRecord, ImageSize, Instance
 
 Json = dict[str, Any]
@@ -134,3 +136,47 @@ def test_the_table() -> None:
         "  wasp       -      -",
         "  bee    0.505  0.505",
     ]
+
+
+def outlined(*boxes: tuple[float, float, float, float]) -> Dataset:
+    """`dataset` with the boxes' own corners as outlines."""
+    plain = dataset(*boxes)
+    instances = tuple(replace(one, segmentation=(corners(one.box),)) for one in plain.images[0].instances)
+    return replace(plain, images=(replace(plain.images[0], instances=instances), plain.images[1]))
+
+
+def corners(box: tuple[float, float, float, float]) -> tuple[float, ...]:
+    x1, y1, x2, y2 = box
+    return (x1, y1, x2, y1, x2, y2, x1, y2)
+
+
+def masked(*boxes: tuple[float, float, float, float], moved: int = 0) -> Detections:
+    """`detections` whose masks fill the boxes, or lie beside them."""
+    masks = tuple(a_mask((x1 + moved, y1, x2 + moved, y2), SIZE) for x1, y1, x2, y2 in boxes)
+    return replace(detections(*boxes), masks=masks)
+
+
+BOXES = ((10.0, 10.0, 60.0, 60.0), (70.0, 65.0, 90.0, 95.0))
+
+
+def test_perfect_masks() -> None:
+    scores = evaluate_detections(outlined(*BOXES), {1: masked(*BOXES), 2: masked()})
+    assert list(scores) == ["bbox", "segm"]
+    np.testing.assert_allclose([scores["bbox"].AP, scores["segm"].AP], 1)
+    assert list(to_dict(scores)) == ["bbox", "segm"]
+    assert table(scores).count("COCO average precision") == 2
+    assert headline(scores) == "AP50 1.000, AP 1.000, of masks AP50 1.000, AP 1.000"
+
+
+def test_masks_beside_their_objects_lower_segm_alone() -> None:
+    scores = evaluate_detections(outlined(*BOXES), {1: masked(*BOXES, moved=6)})
+    np.testing.assert_allclose(scores["bbox"].AP, 1)
+    assert 0 < scores["segm"].AP < 0.6
+
+
+def test_masks_are_not_scored_without_labelled_masks() -> None:
+    assert list(evaluate_detections(dataset(*BOXES), {1: masked(*BOXES)})) == ["bbox"]
+
+
+def test_labelled_masks_do_not_ask_for_masks() -> None:
+    assert list(evaluate_detections(outlined(*BOXES), {1: detections(*BOXES)})) == ["bbox"]

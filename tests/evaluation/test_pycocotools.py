@@ -19,7 +19,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sightline.evaluation.coco import Scores, evaluate_files, evaluate_results
+from sightline.evaluation.coco import DetectionScores, evaluate_files, evaluate_results
 
 Json = dict[str, Any]
 
@@ -105,7 +105,7 @@ def by_pycocotools(truth: Json, results: list[Json], kind: str) -> tuple[list[fl
     return evaluation.stats[:9].tolist(), per_class
 
 
-def numbers(scores: Scores) -> tuple[list[float], list[float]]:
+def numbers(scores: DetectionScores) -> tuple[list[float], list[float]]:
     values, per_class = list(scores.numbers().values()), list(scores.per_class.values())
     return [-1.0 if math.isnan(value) else value for value in values], [-1.0 if math.isnan(v) else v for v in per_class]
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import a_mask
 
 from sightline.errors import DatasetError, LabelError
 from sightline.evaluation.coco import evaluate_files, evaluate_results
 from sightline.evaluation.results import check_results, check_truth, results_from
-from sightline.records import Detections, ImageSize
+from sightline.records import Detections, ImageSize, Rle
 
 Json = dict[str, Any]
 
@@ -148,6 +149,19 @@ def test_results_from_detections_are_coco_results() -> None:
     results = results_from({4: found}, category_ids=[3, 7])
     assert results == [{"image_id": 4, "category_id": 7, "bbox": [1.0, 2.0, 10.5, 20.0], "score": 0.5}]
     assert check_results(results, check_truth(truth(), "truth"), "results").kinds == ("bbox",)
+
+
+def test_masks_are_written_as_segmentations() -> None:
+    size = ImageSize(10, 20)
+    masks = (a_mask((1, 2, 11, 9), size), Rle(size, (50, 30, 120)))
+    empty = Detections(size, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), ())
+    found = Detections(size, np.ones((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int64), masks)
+    results = results_from({4: found, 5: empty}, category_ids=[7])
+    assert [entry["segmentation"] for entry in results] == [
+        {"size": [10, 20], "counts": masks[0].counts},
+        {"size": [10, 20], "counts": [50, 30, 120]},
+    ]
+    assert check_results(results, check_truth(truth(), "truth"), "results").kinds == ("bbox", "segm")
 
 
 def test_a_label_without_a_category_is_an_error() -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,27 @@ LONE_HIT = 1 / (1 + np.spacing(1))
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """COCO's numbers, 0 to 1; nan where there was nothing to find.
+    """What one kind of evaluation measured, 0 to 1; nan where there was nothing to find. Each kind adds its numbers."""
+
+    def numbers(self) -> dict[str, float]:
+        """{"AP": ..., ..., "AR100": ...}: everything that is one number."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if "per_class" not in field.name}
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON, which has no nan: undefined numbers become None."""
+        return {name: or_none(value) for name, value in self.numbers().items()}
+
+    def lines(self) -> list[str]:
+        """For people: the names and the numbers below them."""
+        numbers = self.numbers()
+        wide = max(6, *map(len, numbers))
+        names = " ".join(f"{name:>{wide}}" for name in numbers)
+        return [f"  {names}", "  " + " ".join(f"{shown(value):>{wide}}" for value in numbers.values())]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionScores(Scores):
+    """COCO's numbers of boxes, or of masks.
 
     AP:  average precision over overlaps of 0.50 to 0.95; AP50, AP75: at one overlap; APs, APm, APl: of small, medium and
          large objects (up to 32² px², up to 96² px², above)
@@ -65,14 +86,23 @@ class Scores:
     per_class: Mapping[str, float]
     AP50_per_class: Mapping[str, float]
 
-    def numbers(self) -> dict[str, float]:
-        """{"AP": ..., ..., "AR100": ...}: everything that is one number."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if "per_class" not in field.name}
-
     def to_dict(self) -> dict[str, object]:
-        """For JSON, which has no nan: undefined numbers become None."""
+        """The numbers, and AP per class."""
         per_class = {name: or_none(value) for name, value in self.per_class.items()}
-        return {name: or_none(value) for name, value in self.numbers().items()} | {"per_class": per_class}
+        return {**Scores.to_dict(self), "per_class": per_class}  # super() does not work in dataclasses with slots
+
+    def lines(self) -> list[str]:
+        """The numbers, and one line per class."""
+        wide = max([len("class"), *map(len, self.per_class)])
+        return [
+            *Scores.lines(self),
+            "",
+            f"  {'class':<{wide}} {'AP':>6} {'AP50':>6}",
+            *(
+                f"  {name:<{wide}} {shown(value):>6} {shown(self.AP50_per_class[name]):>6}"
+                for name, value in self.per_class.items()
+            ),
+        ]
 
 
 def or_none(value: float) -> float | None:
@@ -84,7 +114,7 @@ def to_dict(scores: Mapping[str, Scores]) -> dict[str, dict[str, object]]:
     return {kind: of_kind.to_dict() for kind, of_kind in scores.items()}
 
 
-def evaluate_files(truth: Path, results: Path) -> dict[str, Scores]:
+def evaluate_files(truth: Path, results: Path) -> dict[str, DetectionScores]:
     """{"bbox": ..., "segm": ...} of a COCO results file against a COCO instances file; what the results hold is measured.
 
     Raises:
@@ -94,14 +124,16 @@ def evaluate_files(truth: Path, results: Path) -> dict[str, Scores]:
     return score(checked, check_results(read_json(results, RESULTS_FORM), checked, str(results)))
 
 
-def evaluate_results(truth: object, results: object) -> dict[str, Scores]:
+def evaluate_results(truth: object, results: object) -> dict[str, DetectionScores]:
     """`evaluate_files` for JSON that is already parsed; neither argument is changed."""
     checked = check_truth(truth, "ground truth")
     return score(checked, check_results(results, checked, "results"))
 
 
-def evaluate_detections(dataset: Dataset, detections: Mapping[int, Detections]) -> dict[str, Scores]:
-    """{"bbox": ...} of {image id: what was found in it}; images that are not among them count as if nothing was found.
+def evaluate_detections(dataset: Dataset, detections: Mapping[int, Detections]) -> dict[str, DetectionScores]:
+    """{"bbox": ..., "segm": ...} of {image id: what was found in it}; masks are scored where both sides have them.
+
+    Images that are not among them count as if nothing was found.
 
     Raises:
         DatasetError: a label that is no category of the dataset.
@@ -111,7 +143,7 @@ def evaluate_detections(dataset: Dataset, detections: Mapping[int, Detections]) 
     return evaluate_results(coco.to_json(dataset), results_from(detections, category_ids))
 
 
-def score(truth: Truth, results: Results) -> dict[str, Scores]:
+def score(truth: Truth, results: Results) -> dict[str, DetectionScores]:
     """The scores of each kind that the results have a place for; of boxes where there are no results at all."""
     kinds = results.kinds or ("bbox",)
     if "segm" in kinds and not truth.has_masks:
@@ -123,18 +155,17 @@ def score(truth: Truth, results: Results) -> dict[str, Scores]:
     return {kind: score_kind(truth, results, kind) for kind in kinds}
 
 
-def score_kind(truth: Truth, results: Results, kind: str) -> Scores:
+def score_kind(truth: Truth, results: Results, kind: str) -> DetectionScores:
     """kind: "bbox" or "segm"."""
     if kind == "segm":
         annotations = with_masks(truth.annotations, truth, truth.name, "annotations[{}]")
         found = with_masks(results.found, truth, results.name, "result {}")
     else:
-        annotations = [dict(annotation) for annotation in truth.annotations]
-        found = [{**result, "area": box_area(result["bbox"])} for result in results.found]
+        annotations, found = boxes_of(truth, results.found)
     precision, recall = precision_and_recall(truth, annotations, found, kind)
     whole = precision[:, :, :, ALL, UP_TO_100]
     names = [category.name for category in truth.categories]
-    return Scores(
+    return DetectionScores(
         AP=defined_mean(whole),
         AP50=defined_mean(whole[AT_50]),
         AP75=defined_mean(whole[AT_75]),
@@ -206,20 +237,10 @@ def precision_and_recall(
     truth: Truth, annotations: list[dict[str, object]], found: list[dict[str, object]], kind: str
 ) -> tuple[Array, Array]:
     """(T, R, K, A, M) precision and (T, K, A, M) recall as pycocotools accumulates them. The engine marks both lists."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
     if not truth.sizes or not truth.categories:
         categories = len(truth.categories)
         return np.full((10, RECALLS, categories, 4, 3), UNDEFINED), np.full((10, categories, 4, 3), UNDEFINED)
-    for number, result in enumerate(found, start=1):
-        result["id"], result["iscrowd"] = number, 0
-    known: dict[str, object] = {
-        "images": [
-            {"id": key, "height": size[0], "width": size[1]} if size else {"id": key} for key, size in truth.sizes.items()
-        ],
-        "categories": [{"id": category.id, "name": category.name} for category in truth.categories],
-    }
-    engine = COCOeval_faster(COCO(known | {"annotations": annotations}), COCO(known | {"annotations": found}), kind)
+    engine = engine_for(truth, annotations, found, kind)
     second_hit, position = np.unique(recall_of_second_hit(truth, annotations), return_inverse=True)
     engine.params.recThrs = np.concatenate([engine.params.recThrs, second_hit])
     engine.evaluate()
@@ -228,6 +249,38 @@ def precision_and_recall(
     at_second_hit = precision[:, RECALLS + position, *np.indices(position.shape)]  # (T, K, A, M)
     lone = (precision[:, :RECALLS] == 1) & (at_second_hit != 1)[:, None]
     return np.where(lone, LONE_HIT, precision[:, :RECALLS]), np.asarray(engine.eval["recall"])
+
+
+def recall_with(limits: Sequence[int], truth: Truth, found: Sequence[Mapping[str, object]]) -> Array:
+    """(T, K, A, M) recall of boxes when so many of a category count in one image; `limits` (M,), ascending."""
+    if not truth.sizes or not truth.categories:
+        return np.full((10, len(truth.categories), 4, len(limits)), UNDEFINED)
+    engine = engine_for(truth, *boxes_of(truth, found), "bbox")
+    engine.params.maxDets = list(limits)
+    engine.evaluate()
+    engine.accumulate()
+    return np.asarray(engine.eval["recall"])
+
+
+def boxes_of(truth: Truth, found: Sequence[Mapping[str, object]]) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """(annotations, results) for the engine, which marks what it is given; a result's area is its box's."""
+    annotations = [dict(annotation) for annotation in truth.annotations]
+    return annotations, [{**result, "area": box_area(result["bbox"])} for result in found]
+
+
+def engine_for(truth: Truth, annotations: list[dict[str, object]], found: list[dict[str, object]], kind: str) -> Any:
+    """faster-coco-eval over both lists, before it has counted; it marks them."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    for number, result in enumerate(found, start=1):
+        result["id"], result["iscrowd"] = number, 0
+    known: dict[str, object] = {
+        "images": [
+            {"id": key, "height": size[0], "width": size[1]} if size else {"id": key} for key, size in truth.sizes.items()
+        ],
+        "categories": [{"id": category.id, "name": category.name} for category in truth.categories],
+    }
+    return COCOeval_faster(COCO(known | {"annotations": annotations}), COCO(known | {"annotations": found}), kind)
 
 
 def recall_of_second_hit(truth: Truth, annotations: Sequence[Mapping[str, object]]) -> Array:
@@ -246,29 +299,28 @@ def recall_of_second_hit(truth: Truth, annotations: Sequence[Mapping[str, object
     return np.asarray(2.0 ** (1 - bits))
 
 
-TITLES = {"bbox": "Boxes", "segm": "Masks"}
+TITLES = {
+    "bbox": "Boxes: COCO average precision and recall",
+    "segm": "Masks: COCO average precision and recall",
+    "box_proposals": "Proposals: average recall with so many per image, whatever the class",
+}
+
+HEADLINES = {
+    "bbox": "AP50 {AP50:.3f}, AP {AP:.3f}",
+    "segm": "of masks AP50 {AP50:.3f}, AP {AP:.3f}",
+    "box_proposals": "AR100 {AR100:.3f}, AR1000 {AR1000:.3f}",
+}
 
 
 def table(scores: Mapping[str, Scores]) -> str:
-    """The scores as text for people: one block per kind, one line per class."""
-    return "\n\n".join(block(TITLES[kind], of_kind) for kind, of_kind in scores.items())
+    """The scores as text for people: one block per kind."""
+    undefined = "0 to 1; - where there was nothing to find"
+    return "\n\n".join("\n".join([f"{TITLES[kind]}, {undefined}", *of_kind.lines()]) for kind, of_kind in scores.items())
 
 
-def block(title: str, scores: Scores) -> str:
-    numbers = scores.numbers()
-    wide = max([len("class"), *map(len, scores.per_class)])
-    lines = [
-        f"{title}: COCO average precision and recall, 0 to 1; - where there was nothing to find",
-        "  " + " ".join(f"{name:>6}" for name in numbers),
-        "  " + " ".join(f"{shown(value):>6}" for value in numbers.values()),
-        "",
-        f"  {'class':<{wide}} {'AP':>6} {'AP50':>6}",
-    ]
-    lines += [
-        f"  {name:<{wide}} {shown(value):>6} {shown(scores.AP50_per_class[name]):>6}"
-        for name, value in scores.per_class.items()
-    ]
-    return "\n".join(lines)
+def headline(scores: Mapping[str, Scores]) -> str:
+    """The scores on one line: "AP50 0.512, AP 0.300"."""
+    return ", ".join(HEADLINES[kind].format(**of_kind.numbers()) for kind, of_kind in scores.items())
 
 
 def shown(value: float) -> str:

@@ -19,13 +19,15 @@ def detect_all(
     *,
     batch_size: int = 1,
 ) -> dict[int, Detections]:
-    """{image id: what `model` finds in it}, labels being indices into the data set's categories.
+    """{image id: what `model` finds in it}, labels being indices into the data set's categories; 0 where it only proposes.
 
     Raises:
         DatasetError: the model's classes are not the data set's.
         ImageError: a picture cannot be read.
     """
-    order = label_map(model.class_names, dataset, model.origin)
+    order = np.zeros(len(model.class_names), np.int64)
+    if not model.proposes:
+        order = label_map(model.class_names, dataset, model.origin)
     found: dict[int, Detections] = {}
     for batch in batched(dataset.images, batch_size):
         pictures = [read_image(images_dir / image.file_name) for image in batch]

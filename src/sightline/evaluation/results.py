@@ -12,7 +12,7 @@ from pathlib import Path
 from sightline import coco
 from sightline.coco import as_object, check_unused, numbers, text, whole
 from sightline.errors import DatasetError, LabelError, Problem
-from sightline.records import Category, Detections, ImageSize
+from sightline.records import Category, Detections, ImageSize, Rle
 
 GEOMETRY = {"bbox": "bbox", "segmentation": "segm"}
 """The key of a result that holds its place -> what COCO calls a score that is measured with it."""
@@ -175,7 +175,7 @@ def known(fields: Mapping[str, object], key: str, ids: Mapping[int, object] | se
 
 
 def results_from(detections: Mapping[int, Detections], category_ids: Sequence[int]) -> list[dict[str, object]]:
-    """{image id: what was found in it} as COCO results, ready for JSON.
+    """{image id: what was found in it} as COCO results, ready for JSON; with "segmentation" where masks were found.
 
     category_ids: label -> the dataset's own category id.
 
@@ -188,8 +188,10 @@ def results_from(detections: Mapping[int, Detections], category_ids: Sequence[in
             what = f"image {image_id} has a detection with the label {found.labels.max()}"
             fix = f"The dataset has {len(category_ids)} categories; evaluate with the one that the model was trained on."
             raise DatasetError("detections", what, fix)
-        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True):
-            x1, y1, x2, y2 = box
+        masks: Sequence[Rle | None] = found.masks if found.masks is not None else [None] * len(found)
+        rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), masks, strict=True)
+        for (x1, y1, x2, y2), score, label, mask in rows:
             place = [x1, y1, x2 - x1, y2 - y1]
-            results.append({"image_id": image_id, "category_id": category_ids[label], "bbox": place, "score": score})
+            entry = {"image_id": image_id, "category_id": category_ids[label], "bbox": place, "score": score}
+            results.append(entry if mask is None else entry | {"segmentation": coco.segmentation_json(mask)})
     return results
