@@ -10,7 +10,7 @@ import pytest
 import torch
 from builders import a_config, a_detector, a_painting, a_run
 
-from sightline.bundle.load import load_model
+from sightline.bundle.load import load_model, names_for
 from sightline.bundle.pack import pack_run
 from sightline.config.yaml_dialect import dump, load_file
 from sightline.errors import BundleError, CheckpointError, ConfigError, SightlineError
@@ -153,7 +153,11 @@ def test_detectron2s_default_device_works_without_a_gpu(tmp_path: Path) -> None:
         ),
         pytest.param("config.yaml", b"[", ConfigError, r"config\.yaml: is no YAML", id="no YAML"),
         pytest.param(
-            "config.yaml", b"VERSION: 2", ConfigError, r"config\.yaml: MODEL\.BACKBONE\.NAME is .* not supported", id="C4"
+            "config.yaml",
+            b"MODEL: {KEYPOINT_ON: true}",
+            ConfigError,
+            r"config\.yaml: MODEL\.KEYPOINT_ON is .* not supported",
+            id="keypoints",
         ),
         pytest.param("model.pth", b"text", CheckpointError, r"weights: is ", id="no weights"),
     ],
@@ -178,3 +182,16 @@ def test_weights_of_another_architecture_are_listed(tmp_path: Path) -> None:
         "tensor 'roi_heads.box_head.fc2.weight' has no place in the model",
         "tensor 'roi_heads.box_head.fc2.bias' has no place in the model",
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "first"),
+    [
+        (("MODEL.ROI_HEADS.NUM_CLASSES", "80", "DATASETS.TRAIN", "('coco_2017_train',)"), "person"),
+        (("MODEL.ROI_HEADS.NUM_CLASSES", "80", "DATASETS.TRAIN", "('mine',)"), "class 0"),
+        (("MODEL.ROI_HEADS.NUM_CLASSES", "7", "DATASETS.TRAIN", "('coco_2017_train',)"), "class 0"),
+        (("MODEL.META_ARCHITECTURE", "ProposalNetwork"), "object"),
+    ],
+)
+def test_names_of_a_model_that_brings_none(overrides: tuple[str, ...], first: str) -> None:
+    assert names_for(a_config(*overrides), (), "here")[0] == first

@@ -1,7 +1,14 @@
 """A run, or any weights with their configuration, to one file; nothing half-written when that fails."""
 
 import hashlib
+import io
 import json
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -94,7 +101,7 @@ def test_an_existing_bundle_is_replaced(run: Run, tmp_path: Path) -> None:
     [
         pytest.param(None, None, ["one"], BundleError, "has 2 classes, but 1 class names", id="names"),
         pytest.param("SEEED: 1", None, None, ConfigError, "unknown key 'SEEED'", id="a key"),
-        pytest.param("VERSION: 2", None, None, ConfigError, "which is not supported", id="an architecture"),
+        pytest.param("MODEL: {KEYPOINT_ON: true}", None, None, ConfigError, "which is not supported", id="keypoints"),
         pytest.param("_BASE_: gone.yaml", None, None, ConfigError, r"gone\.yaml: cannot be read", id="a base"),
         pytest.param(None, b"", None, CheckpointError, r"weights\.pth: is damaged", id="empty weights"),
     ],
@@ -115,11 +122,17 @@ def test_what_cannot_be_loaded_is_not_packed(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("missing", ["weights.pth", "my.yaml"])
-def test_files_that_are_missing(tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "error", "message"),
+    [
+        ("weights.pth", BundleError, r"weights\.pth: does not exist\. Check the path\."),
+        ("my.yaml", ConfigError, r"my\.yaml: is no preset, no zoo name and no file"),
+    ],
+)
+def test_files_that_are_missing(tmp_path: Path, missing: str, error: type[SightlineError], message: str) -> None:
     weights, config = weights_file(tmp_path), config_file(tmp_path)
     (tmp_path / missing).unlink()
-    with pytest.raises(BundleError, match=rf"{missing}: does not exist\. Check the path\."):
+    with pytest.raises(error, match=message):
         pack_files(weights, config, tmp_path / "m.tar.gz")
 
 
@@ -154,3 +167,57 @@ def test_a_write_that_is_cut_off_leaves_the_bundle_before(run: Run, tmp_path: Pa
         pack_run(run.folder, target, ["other", "names"])
     assert target.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model.tar.gz"]
+
+
+def a_zoo_file(folder: Path) -> Path:
+    """The detector's weights as Detectron2's model zoo publishes them: arrays in a pickle, the digest in the name."""
+    content = pickle.dumps(
+        {
+            "model": {name: value.numpy() for name, value in a_detector().state_dict().items()},
+            "__author__": "Detectron2 Model Zoo",
+        }
+    )
+    path = folder / f"model_final_{hashlib.md5(content).hexdigest()[:6]}.pkl"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_zoo_pickle_is_packed_as_it_is(tmp_path: Path) -> None:
+    packed = pack_files(a_zoo_file(tmp_path), config_file(tmp_path), tmp_path / "model.tar.gz")
+    kept = torch.load(io.BytesIO(read_archive(packed.path)["model.pth"]), weights_only=True)["model"]
+    assert kept.keys() == a_detector().state_dict().keys()
+
+
+def test_weights_behind_an_address_are_fetched(tmp_path: Path) -> None:
+    """A real server on loopback; the second packing asks it no more."""
+    published = a_zoo_file(tmp_path)
+    with serving_files(tmp_path) as address:
+        packed = pack_files(f"{address}/{published.name}", config_file(tmp_path), tmp_path / "a.tar.gz", cache=tmp_path / "c")
+    again = pack_files(f"{address}/{published.name}", config_file(tmp_path), tmp_path / "b.tar.gz", cache=tmp_path / "c")
+    assert packed.sha256 == again.sha256
+
+
+@contextmanager
+def serving_files(folder: Path) -> Iterator[str]:
+    handler = partial(QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_zoo_name_is_a_configuration(tmp_path: Path) -> None:
+    """Its weights are another matter: these belong to a small detector, and the message says so."""
+    with pytest.raises(CheckpointError, match="configuration"):
+        pack_files(weights_file(tmp_path), "COCO-Detection/faster_rcnn_R_50_C4_1x", tmp_path / "model.tar.gz")
+    assert not (tmp_path / "model.tar.gz").exists()

@@ -35,7 +35,11 @@ def test_a_file(tmp_path: Path) -> None:
             r"Did you mean 'COCO-Detection/faster_rcnn_R_50_FPN_[13]x\.yaml'\?",
             id="a zoo name",
         ),
-        pytest.param("nothing/like/it", r"Known: small, COCO-Detection/", id="nothing near"),
+        pytest.param(
+            "xyzzy",
+            r"no preset, no zoo name and no file\. Give small, a name that `sightline zoo` lists, or a YAML file",
+            id="nothing near",
+        ),
         pytest.param(
             "faster_rcnn_R_50_FPN_3x", r"Did you mean 'COCO-Detection/faster_rcnn_R_50_FPN_3x\.yaml'\?", id="no folder"
         ),

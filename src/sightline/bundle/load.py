@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.bundle.archive import Files, read_model_files
+from sightline.coco import CLASSES_2017
 from sightline.config.architecture import class_count, proposes_only, with_score_threshold
 from sightline.config.schema import Config
 from sightline.config.yaml_dialect import flatten, load_values, parse_yaml
@@ -15,6 +16,8 @@ from sightline.model.checkpoint import load_exactly, parse_checkpoint, state_dic
 from sightline.records import Model
 from sightline.tensors import choose_device
 
+COCO_SETS = {"coco_2014_train", "coco_2017_train"}
+"""Detectron2's names of COCO's training sets; a configuration with one of them and 80 classes has COCO's classes."""
 
 PROPOSALS = ("object",)
 """What a region of an RPN may hold; whatever classes it was trained on, it tells none apart."""
@@ -77,6 +80,8 @@ def names_for(config: Config, names: Sequence[str], where: str) -> tuple[str, ..
     if proposes_only(config):
         return PROPOSALS
     classes = class_count(config)
+    if not names and classes == len(CLASSES_2017) and set(config.datasets.train) & COCO_SETS:
+        return CLASSES_2017
     if not names:
         return tuple(f"class {label}" for label in range(classes))
     if len(names) != classes:

@@ -2,11 +2,13 @@
 
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sightline.bundle.archive import (
     CONFIG,
@@ -22,8 +24,12 @@ from sightline.bundle.archive import (
 )
 from sightline.bundle.load import config_of, model_from
 from sightline.config.architecture import score_threshold
+from sightline.config.sources import load as load_config
+from sightline.config.yaml_dialect import dump
+from sightline.downloads import cache_folder, fetch, is_address
 from sightline.errors import BundleError
-from sightline.model.checkpoint import parse_checkpoint, state_dict_of
+from sightline.model.build import build_detector
+from sightline.model.checkpoint import parse_checkpoint, read_weights, state_dict_of
 from sightline.storage import atomic_write
 
 
@@ -49,24 +55,45 @@ def pack_run(run: Path, to: Path, class_names: Sequence[str] | None = None) -> P
     missing = [name for name in (CONFIG, WEIGHTS) if name not in members]
     if missing:
         raise BundleError(run, f"has no {' and no '.join(missing)}", "Give the folder of a finished training.")
-    return pack(members[WEIGHTS], members[CONFIG], run_facts(run), to, where=str(run), class_names=class_names)
+    tensors = state_dict_of(parse_checkpoint(io.BytesIO(members[WEIGHTS]), run), run)
+    return pack(tensors, members[CONFIG], run_facts(run), to, where=str(run), class_names=class_names)
 
 
-def pack_files(weights: Path, config: Path, to: Path, class_names: Sequence[str] | None = None) -> Packed:
-    """The bundle of a checkpoint and its YAML configuration, wherever they come from; errors as `pack_run`."""
-    for path in (weights, config):
-        if not path.is_file():
-            raise BundleError(path, "does not exist", "Check the path.")
-    return pack(weights.read_bytes(), read_config(config), {}, to, where=str(weights), class_names=class_names)
+def pack_files(
+    weights: str | Path, config: str | Path, to: Path, class_names: Sequence[str] | None = None, cache: Path | None = None
+) -> Packed:
+    """The bundle of any weights and their configuration, wherever they come from; errors as `pack_run`.
+
+    weights: a .pth or .pkl file, or an address (`detectron2://`, `https://`), which is fetched into `cache`
+    config:  a YAML file, a model zoo name or a preset
+    cache:   None: SIGHTLINE_CACHE, else the user's cache folder
+
+    Raises:
+        RunError: the weights cannot be downloaded.
+    """
+    address = str(weights)
+    if not is_address(address) and not Path(weights).is_file():
+        raise BundleError(weights, "does not exist", "Check the path.")
+    settings = read_config(Path(config)) if Path(config).is_file() else dump(load_config(str(config))).encode()
+    described = config_of(Files(str(config), b"", settings, {}))
+    with torch.device("meta"):  # names and shapes, without a number in memory
+        own = build_detector(described, str(config)).state_dict()
+    path = fetch(address, cache or cache_folder(os.environ)) if is_address(address) else Path(weights)
+    return pack(read_weights(path, own), settings, {}, to, where=address, class_names=class_names)
 
 
 def pack(
-    weights: bytes, config: bytes, facts: dict[str, object], to: Path, *, where: str, class_names: Sequence[str] | None
+    tensors: Mapping[str, Tensor],
+    config: bytes,
+    facts: dict[str, object],
+    to: Path,
+    *,
+    where: str,
+    class_names: Sequence[str] | None,
 ) -> Packed:
-    """Write `to`, after loading what goes into it; only the model's tensors are kept of a checkpoint."""
-    tensors = state_dict_of(parse_checkpoint(io.BytesIO(weights), where), where)
+    """Write `to`, after loading what goes into it."""
     buffer = io.BytesIO()
-    torch.save({"model": tensors}, buffer)
+    torch.save({"model": dict(tensors)}, buffer)
     members = {WEIGHTS: buffer.getvalue(), CONFIG: config}
     files = Files(where, members[WEIGHTS], config, facts)
     model = model_from(files, device="cpu", score_threshold=None, class_names=class_names)

@@ -17,8 +17,12 @@ def pack(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The archive to write.")] = Path(
         "model.tar.gz"
     ),
-    weights: Annotated[Path | None, typer.Option("--weights", metavar="PTH", help="Instead of a run: a checkpoint ...")] = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="YAML", help="... and its configuration.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="W", help="Instead of a run: a .pth, a .pkl or an address ...")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="NAME|FILE", help="... and its YAML file or model zoo name.")
+    ] = None,
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,

@@ -35,6 +35,8 @@ def load(name: str, overrides: Sequence[str] = ()) -> Config:
         fix = f"Use {twin!r}: the same model and weights." if twin in ZOO else "Use a YAML configuration."
         raise ConfigError(name, "is a LazyConfig file, which is not supported", fix)
     if not path.is_file():
-        known = [*preset_names(), *ZOO]
-        raise ConfigError(name, "is no preset, no zoo name and no file", nearest(name, known))
+        fix = nearest(name, [*preset_names(), *ZOO])
+        if not fix.startswith("Did you mean"):
+            fix = f"Give {' or '.join(preset_names())}, a name that `sightline zoo` lists, or a YAML file."
+        raise ConfigError(name, "is no preset, no zoo name and no file", fix)
     return load_file(path, overrides)

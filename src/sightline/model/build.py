@@ -98,7 +98,7 @@ def build_variations(config: Config) -> Variations:
 
 
 def size_divisor(config: Config) -> int:
-    """What batches are padded to: a pyramid adds levels, so every stride must divide the picture; a bare backbone asks nothing."""
+    """What batches are padded to. A pyramid adds its levels, so every stride must divide it; a bare backbone asks nothing."""
     return 1 if plain_backbone(config) else 2 ** stage_level(config.model.fpn.in_features[-1])
 
 
@@ -142,7 +142,8 @@ def require_consistent(config: Config, where: str) -> None:
     Raises:
         ConfigError: every contradiction.
     """
-    found = [*wrong_features(config), *wrong_anchors(config), *wrong_lengths(config), *wrong_heads(config), *wrong_widths(config)]
+    checks = (wrong_features, wrong_anchors, wrong_lengths, wrong_heads, wrong_widths)
+    found = [contradiction for check in checks for contradiction in check(config)]
     if found:
         raise ConfigError.collected([Problem(where, what, fix) for what, fix in found])
 
@@ -181,7 +182,7 @@ def wrong_features(config: Config) -> Wrong:
             yield f"{key} is {list(names)}", "Name neighbouring levels, finest first."
         widths = {feature_levels(config)[name].channels for name in names if name in known}
         if len(widths) > 1:
-            yield f"{key} is {list(names)}, of {sorted(widths)} channels", "One head needs features of one width: name one of them."
+            yield f"{key} is {list(names)}, of {sorted(widths)} channels", "One head needs features of one width."
 
 
 def heads_features(config: Config) -> list[tuple[str, tuple[str, ...]]]:
@@ -275,7 +276,7 @@ def wrong_heads(config: Config) -> Wrong:
         yield "MODEL.ROI_BOX_HEAD has NUM_CONV 0 and NUM_FC 0", "Give it at least one layer, e.g. NUM_FC 2."
     if heads.name == "CascadeROIHeads":
         if not model.roi_box_head.cls_agnostic_bbox_reg:
-            yield "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is False with CascadeROIHeads", "Set it to True: stages share boxes."
+            yield "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is False with CascadeROIHeads", "Set it to True."
         if not cascade.ious or len(cascade.ious) != len(cascade.bbox_reg_weights):
             yield (
                 f"MODEL.ROI_BOX_CASCADE_HEAD has {len(cascade.ious)} IOUS and {len(cascade.bbox_reg_weights)} BBOX_REG_WEIGHTS",

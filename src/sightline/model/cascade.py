@@ -68,9 +68,9 @@ class CascadeROIHeads(ROIHeads):
         return predictor
 
     def predict(self, features: Features, boxes: Sequence[Tensor], stage: int) -> Refined:
-        """Logits and deltas of one stage. The losses of all stages add up, so the features take each stage's gradient in part."""
+        """Logits and deltas of one stage. All stages' losses add up, so the features take a part of each stage's gradient."""
         pooled = self.box_pooler(self.levels(features), boxes)
-        scaled: Tensor = ScaledGradient.apply(pooled, 1.0 / self.stages)  # type: ignore[no-untyped-call]
+        scaled: Tensor = ScaledGradient.apply(pooled, 1.0 / self.stages)
         logits, deltas = self.predictor(stage)(self.box_head[stage](scaled))
         return logits, deltas
 
@@ -108,7 +108,7 @@ class CascadeROIHeads(ROIHeads):
     def next_sample(
         self, refined: Sequence[Tensor], sizes: Sequence[ImageSize], targets: Sequence[Targets], stage: int
     ) -> list[Sampled]:
-        """What `stage` learns from: every refined box inside its picture, labelled by the stage's own overlap; none are drawn."""
+        """What `stage` learns from: every refined box, cut to its picture and labelled by the stage's own overlap."""
         sampled = []
         for boxes, size, target in zip(refined, sizes, targets, strict=True):
             inside = clip(boxes, *size)

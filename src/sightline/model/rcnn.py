@@ -36,7 +36,8 @@ class GeneralizedRCNN(Detector):
 
     def losses(self, features: Features, sizes: Sequence[ImageSize], targets: Sequence[Targets]) -> dict[str, Tensor]:
         proposals, losses = self.proposal_generator(features, sizes, targets)
-        return losses | self.roi_heads.losses(features, proposals, sizes, targets)
+        found: dict[str, Tensor] = losses | self.roi_heads.losses(features, proposals, sizes, targets)
+        return found
 
     def find(self, features: Features, sizes: Sequence[ImageSize]) -> list[Found]:
         proposals, _ = self.proposal_generator(features, sizes)

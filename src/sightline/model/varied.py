@@ -19,7 +19,7 @@ from sightline.records import Image, ImageSize
 from sightline.tensors import to_tensor
 
 TOGETHER = 3
-"""Versions that run as one batch, as in Detectron2: padding changes pixels near the edge, so the number is part of the result."""
+"""Versions that run as one batch, as in Detectron2: padding changes what is near the edge, so it is part of the result."""
 
 ANY_SCORE = 1e-8
 """Least score of what is merged; every version has applied its own threshold before."""
