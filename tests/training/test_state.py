@@ -69,6 +69,24 @@ def test_the_structure_is_that_of_detectron2s_trainer_and_of_its_plain_script(tm
     assert (tmp_path / LAST).read_text(encoding="utf-8") == FINAL
 
 
+def test_torch_alone_goes_on_as_detectron2s_trainer_would(tmp_path: Path) -> None:
+    """A fresh optimizer and schedule take what the file holds for them, and the next step is the one we would take."""
+    model, optimizer = saved(tmp_path)
+    content = content_of(tmp_path / FINAL)
+    again = a_model()
+    again.load_state_dict(content["model"])
+    theirs = torch.optim.SGD(again.parameters(), lr=9.0, momentum=0.5)
+    theirs.load_state_dict(content["trainer"]["_trainer"]["optimizer"])
+    schedule = torch.optim.lr_scheduler.LambdaLR(theirs, lambda step: 0.5)
+    schedule.load_state_dict(schedule.state_dict() | content["trainer"]["hooks"]["LRScheduler"])
+    assert (schedule.last_epoch, schedule.base_lrs) == (3, [0.1])
+    theirs.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"]
+    for net, steps in ((model, optimizer), (again, theirs)):
+        torch.manual_seed(5)
+        step(net, steps)
+    assert_close(dict(again.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+
+
 def test_the_momenta_are_named_twice_and_stored_once(tmp_path: Path) -> None:
     model = nn.Linear(300, 300)
     optimizer = an_optimizer(model)
