@@ -13,7 +13,7 @@ from sightline.config.sources import load as load_config
 from sightline.records import Box, Category, Dataset, Image, ImageRecord, ImageSize, Instance, Rle
 
 if TYPE_CHECKING:
-    from sightline.model.detector import GeneralizedRCNN
+    from sightline.model.detector import Detector
     from sightline.training.run import Run
 
 SIZE = ImageSize(80, 100)
@@ -108,12 +108,50 @@ TINY = """
 """A detector of 0.2 million numbers for two classes and 64 px pictures; a training step takes some 30 ms."""
 
 
+def overrides(text: str) -> tuple[str, ...]:
+    """KEY, VALUE, ... for `a_config` and `a_detector`, on top of the tiny detector."""
+    return tuple(text.split())
+
+
+BOTTLENECKS = overrides("MODEL.RESNETS.DEPTH 50  MODEL.RESNETS.RES2_OUT_CHANNELS 16  MODEL.RESNETS.WIDTH_PER_GROUP 4")
+"""ResNet-50's shape, narrow."""
+
+MASKS = overrides(
+    """
+    MODEL.MASK_ON True  MODEL.ROI_MASK_HEAD.NUM_CONV 1  MODEL.ROI_MASK_HEAD.CONV_DIM 8
+    MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION 5
+    """
+)
+CASCADE = overrides("MODEL.ROI_HEADS.NAME CascadeROIHeads  MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True")
+PROPOSALS_ONLY = overrides("MODEL.META_ARCHITECTURE ProposalNetwork")
+C4 = BOTTLENECKS + overrides(
+    """
+    MODEL.BACKBONE.NAME build_resnet_backbone  MODEL.RESNETS.OUT_FEATURES ('res4',)  MODEL.RPN.IN_FEATURES ('res4',)
+    MODEL.ROI_HEADS.NAME Res5ROIHeads  MODEL.ROI_HEADS.IN_FEATURES ('res4',)  MODEL.ROI_BOX_HEAD.NAME ''
+    MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION 4  MODEL.ANCHOR_GENERATOR.SIZES ((12,24,48),)
+    """
+)
+DC5 = BOTTLENECKS + overrides(
+    """
+    MODEL.BACKBONE.NAME build_resnet_backbone  MODEL.RESNETS.OUT_FEATURES ('res5',)  MODEL.RESNETS.RES5_DILATION 2
+    MODEL.RPN.IN_FEATURES ('res5',)  MODEL.ROI_HEADS.IN_FEATURES ('res5',)  MODEL.ANCHOR_GENERATOR.SIZES ((12,24,48),)
+    """
+)
+RETINANET = overrides(
+    """
+    MODEL.META_ARCHITECTURE RetinaNet  MODEL.BACKBONE.NAME build_retinanet_resnet_fpn_backbone
+    MODEL.RETINANET.NUM_CLASSES 2  MODEL.RETINANET.NUM_CONVS 1
+    MODEL.ANCHOR_GENERATOR.SIZES ((12,16),(24,32),(48,64),(96,128),(192,256))
+    """
+)
+
+
 def a_config(*overrides: str) -> Config:
     """The preset `small`, made tiny; `overrides` as KEY, VALUE, ..."""
     return load_config("small", [*TINY.split(), *overrides])
 
 
-def a_detector(*overrides: str, seed: int = 0) -> "GeneralizedRCNN":
+def a_detector(*overrides: str, seed: int = 0) -> "Detector":
     """A tiny detector in evaluation mode with random weights that depend on `seed` alone."""
     import torch
 

@@ -1,40 +1,13 @@
-"""The whole detector: odd pictures, empty truth, batches and single pictures."""
+"""What all detectors do alike: pictures to a padded batch, and what is found back to the pictures before resizing."""
 
 import pytest
 import torch
 from builders import a_detector
-from torch import Tensor
 from torch.testing import assert_close
 
-from sightline.model.detector import GeneralizedRCNN, rescaled
-from sightline.model.roi_heads import Found
-from sightline.model.rpn import Targets
+from sightline.model.detector import Detector, rescaled
+from sightline.model.instances import Found
 from sightline.records import ImageSize
-
-LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
-
-
-def a_picture(height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
-
-
-def targets(*rows: tuple[float, ...], labels: tuple[int, ...] = ()) -> Targets:
-    return Targets(torch.tensor(rows).reshape(-1, 4).float(), torch.tensor(labels, dtype=torch.int64))
-
-
-def size_of(picture: Tensor) -> ImageSize:
-    return ImageSize(picture.shape[1], picture.shape[2])
-
-
-def detect(model: GeneralizedRCNN, *pictures: Tensor) -> list[Found]:
-    return model.detect(pictures, [size_of(picture) for picture in pictures])
-
-
-def losses_of(model: GeneralizedRCNN, pictures: list[Tensor], truth: list[Targets]) -> dict[str, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return model.train()(pictures, truth)
 
 
 def test_a_batch_is_normalised_and_padded_with_zeros() -> None:
@@ -47,29 +20,10 @@ def test_a_batch_is_normalised_and_padded_with_zeros() -> None:
     assert batch[1, :, :, 70:].abs().sum() == 0
 
 
-@pytest.mark.parametrize("size", [(64, 64), (50, 77), (1, 1), (1, 300), (300, 2), (33, 31)], ids=str)
-@pytest.mark.parametrize("classes", ["1", "2"])
-def test_detections_are_sound_for_pictures_of_any_size(size: tuple[int, int], classes: str) -> None:
-    (found,) = detect(a_detector("MODEL.ROI_HEADS.NUM_CLASSES", classes), a_picture(*size))
-    assert len(found.scores) == len(found.boxes) == len(found.labels) <= 50
-    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
-    assert ((found.scores > 0.05) & (found.scores <= 1)).all()
-    x1, y1, x2, y2 = found.boxes.unbind(1)
-    assert ((x1 >= 0) & (y1 >= 0) & (x2 <= size[1]) & (y2 <= size[0]) & (x2 > x1) & (y2 > y1)).all()
-    assert ((found.labels >= 0) & (found.labels < int(classes))).all()
-
-
-def test_a_random_detector_finds_something() -> None:
-    """Else the checks above would hold of nothing."""
-    assert len(detect(a_detector(), a_picture())[0].scores) >= 5
-
-
-def test_boxes_come_in_pixels_of_the_picture_before_resizing() -> None:
-    model, picture = a_detector(), a_picture()
-    (plain,) = detect(model, picture)
-    (larger,) = model.detect([picture], [ImageSize(128, 640)])
-    assert_close(larger.boxes, plain.boxes * torch.tensor([10.0, 2, 10, 2]))
-    assert_close(larger.scores, plain.scores)
+@pytest.mark.parametrize("divisor", [0, 1])
+def test_without_a_divisor_the_largest_picture_is_the_size(divisor: int) -> None:
+    bare = Detector(pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1), size_divisor=divisor)
+    assert bare.batch([torch.zeros(3, 40, 30), torch.zeros(3, 20, 70)])[0].shape == (2, 3, 40, 70)
 
 
 def test_what_vanishes_in_the_original_picture_is_dropped() -> None:
@@ -79,81 +33,10 @@ def test_what_vanishes_in_the_original_picture_is_dropped() -> None:
     assert kept.labels.tolist() == [0]
 
 
-def test_a_batch_gives_what_its_pictures_give_alone() -> None:
-    """Both are padded alike already, so nothing may differ but the order of sums."""
-    model = a_detector()
-    pictures = [a_picture(60, 90, seed=1), a_picture(64, 70, seed=2)]
-    together = detect(model, *pictures)
-    for picture, found in zip(pictures, together, strict=True):
-        (alone,) = detect(model, picture)
-        assert len(alone.scores) > 0
-        assert_close((found.boxes, found.scores, found.labels), (alone.boxes, alone.scores, alone.labels), rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "truth",
-    [
-        pytest.param(
-            [targets((5, 5, 30, 40), labels=(1,)), targets((20, 8, 60, 30), (1, 1, 9, 9), labels=(0, 1))], id="objects"
-        ),
-        pytest.param([targets((5, 5, 30, 40), labels=(1,)), targets()], id="one background picture"),
-        pytest.param([targets(), targets()], id="background only"),
-        pytest.param([targets((5, 5, 5.01, 5.01), labels=(0,)), targets((0, 0, 64, 64), labels=(1,))], id="tiny and whole"),
-    ],
-)
-@pytest.mark.parametrize("agnostic", ["True", "False"])
-def test_losses_and_gradients_are_finite(truth: list[Targets], agnostic: str) -> None:
-    model = a_detector("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", agnostic)
-    losses = losses_of(model, [a_picture(seed=1), a_picture(64, 48, seed=2)], truth)
-    assert set(losses) == LOSSES
-    assert all(loss.shape == () and torch.isfinite(loss) for loss in losses.values())
-    assert (losses["loss_box_reg"].item() == 0) == (not any(len(target.boxes) for target in truth))
-    torch.stack(tuple(losses.values())).sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2)], ids=str)
-def test_training_on_pictures_of_odd_shapes(size: tuple[int, int]) -> None:
-    height, width = size
-    truth = [targets((0, 0, width, height), labels=(1,)), targets()]
-    losses = losses_of(a_detector(), [a_picture(*size), a_picture(*size)], truth)
-    assert all(torch.isfinite(loss) for loss in losses.values())
-    torch.stack(tuple(losses.values())).sum().backward()
-
-
-def test_training_after_detecting_in_one_process() -> None:
-    """Anchors are remembered; those made while detecting must not stop gradients later."""
-    model, truth = a_detector(), [targets((5, 5, 30, 40), labels=(1,))] * 2
-    pictures = [a_picture(seed=1), a_picture(seed=2)]
-    fresh = losses_of(a_detector(), pictures, truth)
-    detect(model, *pictures)
-    losses = losses_of(model, pictures, truth)
-    torch.stack(tuple(losses.values())).sum().backward()
-    assert_close(losses, fresh)
-
-
-def test_weights_are_of_the_seed() -> None:
-    one, same, other = (a_detector(seed=seed).state_dict() for seed in (1, 1, 2))
-    assert_close(dict(one), dict(same), rtol=0, atol=0)
-    assert not torch.equal(one["backbone.fpn_lateral3.weight"], other["backbone.fpn_lateral3.weight"])
-
-
-def test_state_dict_names_are_detectron2s() -> None:
-    names = set(a_detector("MODEL.FPN.NORM", "").state_dict())
-    assert {
-        "backbone.bottom_up.stem.conv1.weight",
-        "backbone.bottom_up.res5.1.conv2.norm.running_mean",
-        "backbone.fpn_lateral3.weight",
-        "backbone.fpn_output5.bias",
-        "proposal_generator.rpn_head.conv.weight",
-        "proposal_generator.rpn_head.objectness_logits.bias",
-        "proposal_generator.rpn_head.anchor_deltas.weight",
-        "roi_heads.box_head.fc1.weight",
-        "roi_heads.box_head.fc2.bias",
-        "roi_heads.box_predictor.cls_score.weight",
-        "roi_heads.box_predictor.bbox_pred.bias",
-    } <= names
-    assert {name.split(".")[0] for name in names} == {"backbone", "proposal_generator", "roi_heads"}
-    assert not {name for name in names if "pixel" in name or "anchor_generator" in name}
+def test_masks_stay_with_their_boxes() -> None:
+    """They lie on a grid over the box, whatever its size; one whose box vanishes goes with it."""
+    masks = torch.arange(2.0)[:, None, None].expand(2, 3, 3)
+    found = Found(torch.tensor([[8.0, 0, 9, 9], [0, 0, 8, 8]]), torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), masks)
+    kept = rescaled(found, ImageSize(8, 8), ImageSize(4, 4))
+    assert kept.masks is not None
+    assert_close(kept.masks, torch.ones(1, 3, 3))

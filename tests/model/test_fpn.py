@@ -6,10 +6,12 @@ import pytest
 import torch
 from builders import a_detector
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from torch.testing import assert_close
 from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from sightline.model.fpn import FPN
+from sightline.model.fpn import FPN, ConvolvedTop, PooledTop
 
 
 class Given(nn.Module):
@@ -36,6 +38,7 @@ def an_fpn(**changes: object) -> FPN:
         "out_channels": 6,
         "norm": "",
         "fuse": "sum",
+        "top_block": PooledTop(),
     }
     return FPN(Given(some_features()), **(defaults | changes))  # type: ignore[arg-type]
 
@@ -56,7 +59,24 @@ def test_the_level_on_top_is_every_second_pixel() -> None:
     found = an_fpn()(torch.zeros(0))
     assert list(found) == ["p3", "p4", "p5", "p6"]
     assert_close(found["p6"], found["p5"][:, :, ::2, ::2])
-    assert list(an_fpn(pool_top_level=False)(torch.zeros(0))) == ["p3", "p4", "p5"]
+
+
+def test_two_levels_convolved_from_the_backbones_last() -> None:
+    """RetinaNet's p6 comes from res5, not from p5; p7 from what is positive of p6."""
+    top = ConvolvedTop(16, 6)
+    found = an_fpn(top_block=top)(torch.zeros(0))
+    assert list(found) == ["p3", "p4", "p5", "p6", "p7"]
+    p6 = F.conv2d(some_features()["res5"], top.p6.weight, top.p6.bias, stride=2, padding=1)
+    assert_close(found["p6"], p6)
+    assert (p6 < 0).any()
+    assert_close(found["p7"], F.conv2d(p6.clamp(min=0), top.p7.weight, top.p7.bias, stride=2, padding=1))
+
+
+def test_convolved_levels_equal_torchvisions() -> None:
+    ours, theirs = ConvolvedTop(16, 6), LastLevelP6P7(16, 6)
+    theirs.load_state_dict(ours.state_dict())
+    res5, p5 = some_features()["res5"], torch.zeros(2, 6, 4, 8)
+    assert_close(ours(res5, p5), theirs([p5], [res5], [])[0][1:])
 
 
 def test_average_halves_what_is_merged() -> None:
@@ -74,6 +94,8 @@ def test_names() -> None:
     assert set(an_fpn().state_dict()) == {
         f"fpn_{kind}{level}.{part}" for kind in ("lateral", "output") for level in (3, 4, 5) for part in ("weight", "bias")
     }
+    convolved = set(an_fpn(top_block=ConvolvedTop(16, 6)).state_dict())
+    assert {f"top_block.{level}.{part}" for level in ("p6", "p7") for part in ("weight", "bias")} <= convolved
     assert "fpn_lateral4.norm.weight" in an_fpn(norm="BN").state_dict()
     assert "fpn_lateral4.bias" not in an_fpn(norm="BN").state_dict()
 

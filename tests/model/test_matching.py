@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from sightline.model.matching import IGNORE, Matcher, concatenated, sample, smooth_l1
+from sightline.model.matching import IGNORE, Matcher, sample
 
 RPN = Matcher((0.3, 0.7), (0, IGNORE, 1), keep_best=True)
 PLAIN = Matcher((0.3, 0.7), (0, IGNORE, 1), keep_best=False)
@@ -95,34 +95,3 @@ def test_drawing_follows_torchs_generator() -> None:
     other = sample(labels, 16, 0.5, background=3)
     assert [part.tolist() for part in again] == [part.tolist() for part in first]
     assert [part.tolist() for part in other] != [part.tolist() for part in first]
-
-
-@pytest.mark.parametrize(
-    ("distance", "beta", "expected"),
-    [
-        (0.5, 1.0, 0.125),
-        (1.0, 1.0, 0.5),
-        (2.0, 1.0, 1.5),
-        (0.05, 0.1, 0.0125),
-        (1.0, 0.1, 0.95),
-        (0.3, 0.0, 0.3),
-        (2.0, 0.0, 2.0),
-    ],
-)
-def test_smooth_l1(distance: float, beta: float, expected: float) -> None:
-    at = torch.tensor([[1.0, 1.0]])
-    assert_close(smooth_l1(at + torch.tensor([[distance, -distance]]), at, beta), torch.tensor(2 * expected))
-
-
-def test_smooth_l1_of_nothing_is_zero_and_has_a_gradient() -> None:
-    predicted = torch.zeros(3, 4, requires_grad=True)
-    loss = smooth_l1(predicted[:0], torch.zeros(0, 4), 0.0)
-    loss.backward()
-    assert loss.item() == 0
-    assert predicted.grad is not None
-
-
-def test_one_part_is_not_copied() -> None:
-    part = torch.zeros(2)
-    assert concatenated([part]) is part
-    assert concatenated([part, part]).shape == (4,)

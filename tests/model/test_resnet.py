@@ -113,8 +113,39 @@ def test_where_the_stride_sits(in_1x1: bool, expected: tuple[tuple[int, int], tu
 
 
 def test_dilation_keeps_the_last_stage_as_fine_as_the_one_before() -> None:
-    features = a_resnet(**BOTTLENECK, res5_dilation=2).eval()(torch.zeros(1, 3, 64, 64))
-    assert features["res5"].shape[-2:] == features["res4"].shape[-2:]
+    network = a_resnet(**BOTTLENECK, res5_dilation=2).eval()
+    with torch.no_grad():
+        features = network(torch.zeros(1, 3, 64, 64))
+    assert features["res5"].shape[-2:] == features["res4"].shape[-2:] == (4, 4)
+    assert [(b.conv2.dilation, b.conv2.padding) for b in network.get_submodule("res5")] == [((2, 2), (2, 2))] * 3
+    assert {b.conv2.dilation for b in network.get_submodule("res4")} == {(1, 1)}
+    assert {m.stride for m in network.get_submodule("res5").modules() if isinstance(m, nn.Conv2d)} == {(1, 1)}
+
+
+def test_dilated_features_equal_torchvisions() -> None:
+    """Apart from the first block: torchvision dilates it only from the next stage on, Detectron2 at once."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, False, True]).eval()
+        x = torch.randn(1, 3, 64, 64)
+    ours = a_resnet(depth=50, stem_channels=64, res2_channels=256, width_per_group=64, res5_dilation=2).eval()
+    tensors = theirs.state_dict()
+    ours.load_state_dict({name: tensors[torchvision_name(name)] for name in ours.state_dict()})
+    first = theirs.layer4[0].conv2
+    assert first.dilation == (1, 1)
+    first.dilation = first.padding = (2, 2)
+    with torch.no_grad():
+        assert_close(ours(x), torchvision_features(theirs, x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_stem_is_a_feature_too() -> None:
+    network = a_resnet(out_features=("stem", "res3")).eval()
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        features = network(x)
+        assert list(features) == ["stem", "res3"]
+        assert features["stem"].shape == (1, 8, 16, 24)
+        assert_close(features["stem"], network.stem(x))
 
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

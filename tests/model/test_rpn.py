@@ -8,11 +8,14 @@ from torchvision.ops import box_iou
 
 from sightline.model.anchors import AnchorGrid
 from sightline.model.boxes import BoxCoder
+from sightline.model.instances import Targets
+from sightline.model.losses import BoxLoss
 from sightline.model.matching import IGNORE, Matcher
-from sightline.model.rpn import RPN, RPNHead, Targets
+from sightline.model.rpn import RPN, RPNHead
 from sightline.records import ImageSize
 
 SIZE = ImageSize(32, 48)
+CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
 
 def an_rpn(**changes: object) -> RPN:
@@ -21,7 +24,7 @@ def an_rpn(**changes: object) -> RPN:
     defaults = {
         "head": RPNHead(4, 1, (-1,)),
         "anchors": grid,
-        "coder": BoxCoder((1.0, 1.0, 1.0, 1.0)),
+        "box_loss": BoxLoss(CODER, "smooth_l1", 0.0),
         "matcher": Matcher((0.3, 0.7), (0, IGNORE, 1), keep_best=True),
         "in_features": ("p3", "p4"),
         "samples": 8,
@@ -31,7 +34,6 @@ def an_rpn(**changes: object) -> RPN:
         "nms_iou": 0.7,
         "min_side_px": 0.0,
         "boundary_px": -1,
-        "smooth_l1_beta": 0.0,
         "loss_weight": 1.0,
         "box_loss_weight": 1.0,
     }
@@ -85,6 +87,18 @@ def test_convolutions_of_the_head_carry_detectron2s_names(widths: tuple[int, ...
     assert set(head.state_dict()) == names | last
     logits, deltas = head([torch.zeros(2, 4, 3, 5)])
     assert (logits[0].shape, deltas[0].shape) == ((2, 45), (2, 45, 4))
+
+
+def test_minus_one_is_the_width_of_what_comes_in() -> None:
+    """Of the convolution itself, not of the features: after 8 it means 8."""
+    head = RPNHead(4, 3, (8, -1))
+    shapes = {name: tuple(value.shape) for name, value in head.state_dict().items() if name.endswith("weight")}
+    assert shapes == {
+        "conv.conv0.weight": (8, 4, 3, 3),
+        "conv.conv1.weight": (8, 8, 3, 3),
+        "objectness_logits.weight": (3, 8, 1, 1),
+        "anchor_deltas.weight": (12, 8, 1, 1),
+    }
 
 
 def test_proposals_are_sorted_inside_and_few() -> None:
@@ -185,13 +199,24 @@ def test_losses_by_hand() -> None:
         nn.init.zeros_(parameter)
     truth = targets((4, 4, 12, 14))  # its best anchor is (4, 4, 12, 12): 0.8
     _, losses = rpn(some_features(1), [SIZE], [truth])
-    expected = BoxCoder((1.0, 1.0, 1.0, 1.0)).encode(torch.tensor([[4.0, 4, 12, 12]]), truth.boxes).abs().sum()
+    expected = CODER.encode(torch.tensor([[4.0, 4, 12, 12]]), truth.boxes).abs().sum()
     anchors = torch.cat(rpn.anchors(list(some_features(1).values())))
     labels, _ = rpn.assign(anchors, SIZE, truth)
     counted = int((labels != IGNORE).sum())
     assert int((labels == 1).sum()) == 1
     assert_close(losses["loss_rpn_cls"], torch.log(torch.tensor(2.0)) * counted / 1000 * 2)
     assert_close(losses["loss_rpn_loc"], expected / 1000 * 2 * 0.5)
+
+
+def test_giou_compares_boxes() -> None:
+    """Deltas 0: the anchor (4, 4, 12, 12) for (4, 4, 12, 14), overlap 0.8, one inside the other."""
+    rpn = an_rpn(samples=1000, box_loss=BoxLoss(CODER, "giou", 0.0), box_loss_weight=2.0).train()
+    for parameter in rpn.parameters():
+        nn.init.zeros_(parameter)
+    _, losses = rpn(some_features(1), [SIZE], [targets((4, 4, 12, 14))])
+    assert_close(losses["loss_rpn_loc"], torch.tensor(0.2 / 1000 * 2))
+    losses["loss_rpn_loc"].backward()
+    assert rpn.rpn_head.anchor_deltas.bias.grad.any()
 
 
 def test_background_pictures_teach_that_nothing_is_there() -> None:
