@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from sightline.config.schema import Config, RoiBoxHead, RoiMaskHead
-from sightline.config.support import require_supported
+from sightline.config.support import idle_part, require_supported
 from sightline.errors import ConfigError, Problem
 from sightline.model.anchors import AnchorGrid
 from sightline.model.box_head import BoxHead, BoxPredictor, Selection
@@ -235,6 +235,8 @@ def wrong_lengths(config: Config) -> Wrong:
         ("MODEL.RETINANET.BBOX_REG_WEIGHTS", model.retinanet.bbox_reg_weights, 4),
         *(("MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", weights, 4) for weights in cascade.bbox_reg_weights),
     ):
+        if idle_part(key, config) is not None:
+            continue
         if len(numbers) != length or (key != "MODEL.PIXEL_MEAN" and min(numbers) <= 0):
             yield f"{key} is {list(numbers)}", f"Give {length} numbers{'' if key == 'MODEL.PIXEL_MEAN' else ' above 0'}."
     for key, thresholds, labels in (
@@ -242,12 +244,15 @@ def wrong_lengths(config: Config) -> Wrong:
         ("MODEL.ROI_HEADS", model.roi_heads.iou_thresholds, model.roi_heads.iou_labels),
         ("MODEL.RETINANET", model.retinanet.iou_thresholds, model.retinanet.iou_labels),
     ):
+        if idle_part(f"{key}.IOU_LABELS", config) is not None:
+            continue
         if len(labels) != len(thresholds) + 1 or list(thresholds) != sorted(thresholds) or not set(labels) <= {-1, 0, 1}:
             yield (
                 f"{key}.IOU_THRESHOLDS is {list(thresholds)} and IOU_LABELS {list(labels)}",
                 "Give ascending thresholds and one label (0, -1 or 1) more.",
             )
-    if any(width < 1 and width != -1 for width in model.rpn.conv_dims):
+    idle = idle_part("MODEL.RPN.CONV_DIMS", config) is not None
+    if not idle and any(width < 1 and width != -1 for width in model.rpn.conv_dims):
         yield f"MODEL.RPN.CONV_DIMS is {list(model.rpn.conv_dims)}", "Give widths above 0, or -1 for the features' own."
     if config.test.aug.enabled and (not config.test.aug.min_sizes or min(config.test.aug.min_sizes) < 1):
         yield f"TEST.AUG.MIN_SIZES is {list(config.test.aug.min_sizes)}", "Give sizes above 0, in pixels."
@@ -306,14 +311,16 @@ def wrong_widths(config: Config) -> Wrong:
     stages = [resnets.stem_out_channels, resnets.res2_out_channels]
     if resnets.depth >= 50:
         stages.append(resnets.num_groups * resnets.width_per_group)
-    convs = [box.conv_dim] * min(box.num_conv, 1)
+    convs = [box.conv_dim] * min(box.num_conv, 1) if model.roi_heads.name != "Res5ROIHeads" else []
     for section, norm, widths in (
         ("RESNETS", resnets.norm, stages),
-        ("FPN", fpn.norm, [] if plain_backbone(config) else [fpn.out_channels]),
+        ("FPN", fpn.norm, [fpn.out_channels]),
         ("ROI_BOX_HEAD", box.norm, convs),
-        ("ROI_MASK_HEAD", mask.norm, [mask.conv_dim] * min(mask.num_conv, 1) if model.mask_on else []),
-        ("RETINANET", model.retinanet.norm, [fpn.out_channels] if model.meta_architecture == "RetinaNet" else []),
+        ("ROI_MASK_HEAD", mask.norm, [mask.conv_dim] * min(mask.num_conv, 1)),
+        ("RETINANET", model.retinanet.norm, [resnets.res2_out_channels if plain_backbone(config) else fpn.out_channels]),
     ):
+        if idle_part(f"MODEL.{section}.NORM", config) is not None:
+            continue
         if norm == "GN" and any(width % GROUPS for width in widths):
             yield f"MODEL.{section}.NORM is 'GN' with {widths} channels", f"Give multiples of {GROUPS}, or another norm."
 
@@ -542,7 +549,9 @@ def build_res5_heads(config: Config, levels: Levels, selection: Selection) -> Re
 
 def build_cascade_heads(config: Config, levels: Levels, selection: Selection) -> CascadeROIHeads:
     cascade = config.model.roi_box_cascade_head
-    matchers = [Matcher((iou,), (0, 1), keep_best=False) for iou in cascade.ious]
+    # The first stage labels and draws as the heads without a cascade do, with whatever they ignore.
+    first = Matcher(config.model.roi_heads.iou_thresholds, config.model.roi_heads.iou_labels, keep_best=False)
+    matchers = [first, *(Matcher((iou,), (0, 1), keep_best=False) for iou in cascade.ious[1:])]
     box_heads = [build_box_head(config, levels) for _ in cascade.ious]
     mask_pooler, mask_head = build_mask_branch(config, levels)
     return CascadeROIHeads(
