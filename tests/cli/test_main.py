@@ -91,7 +91,7 @@ def test_train_evaluate_pack_predict(travelled: Path, tmp_path: Path) -> None:
         pytest.param(["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER is 'many'. Give a whole number.", id="wrong type"),
         pytest.param(["SOLVER.MAX_ITER"], "no KEY VALUE pairs", id="key without value"),
         pytest.param(["--wieghts", "x.pth"], "--wieghts: is no option of this command", id="misspelt option"),
-        pytest.param(["MODEL.META_ARCHITECTURE", "RetinaNet"], "MODEL.META_ARCHITECTURE is 'RetinaNet'", id="unsupported"),
+        pytest.param(["MODEL.KEYPOINT_ON", "True"], "MODEL.KEYPOINT_ON is True", id="unsupported"),
         pytest.param(["MODEL.ROI_HEADS.NUM_CLASSES", "7"], "the data set has 2 classes (balloon, kite)", id="contradiction"),
         pytest.param(["--weights", "none.pth"], "none.pth: does not exist", id="no weights"),
         pytest.param(["--device", "cuda:99"], "error: device: 'cuda:99' cannot be used", id="no such device"),

@@ -179,8 +179,8 @@ def test_wrong_options_are_told_before_anything_is_made(tmp_path: Path) -> None:
     manifest = draw_job(tmp_path / "job")
     with pytest.raises(ConfigError, match=r"unknown key .SOLVER\.MAX_ITERS.\. Did you mean .SOLVER\.MAX_ITER.\?"):
         travel(manifest, tmp_path / "work", overrides=["SOLVER.MAX_ITERS", "3"])
-    with pytest.raises(ConfigError, match=r"MODEL\.MASK_ON is True, which is not supported"):
-        travel(manifest, tmp_path / "work", overrides=["MODEL.MASK_ON", "True"])
+    with pytest.raises(ConfigError, match=r"MODEL\.KEYPOINT_ON is True, which is not supported"):
+        travel(manifest, tmp_path / "work", overrides=["MODEL.KEYPOINT_ON", "True"])
     with pytest.raises(DatasetError, match="Name a train and a test part"):
         travel(manifest, tmp_path / "work", fractions={"train": 0.5, "rest": 0.5})
     assert not (tmp_path / "work").exists()

@@ -57,6 +57,14 @@ def test_rates_and_decays(changes: dict[str, float], conv: Rates, norm: Rates, b
     }
 
 
+def test_a_decay_of_its_own_makes_a_group_even_where_it_equals_the_common_one() -> None:
+    """Else an optimizer's state would lie at other places than in Detectron2."""
+    solver = replace(SOLVER, weight_decay_norm=SOLVER.weight_decay)
+    sizes = [len(group["params"]) for group in parameter_groups(a_model(), solver)]  # type: ignore[arg-type]
+    assert sizes == [4, 2]
+    assert {group["weight_decay"] for group in parameter_groups(a_model(), solver)} == {SOLVER.weight_decay}
+
+
 def test_group_norms_and_layer_norms_are_norms() -> None:
     model = nn.Sequential(nn.GroupNorm(1, 2), nn.LayerNorm(2))
     assert set(by_name(model, SOLVER).values()) == {(0.1, 0.0)}

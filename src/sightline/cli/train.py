@@ -37,13 +37,15 @@ def train(
 ) -> None:
     """Train a detector."""
     from sightline.config.sources import load
-    from sightline.config.support import ignored
+    from sightline.config.support import ignored, no_way_back
     from sightline.dataset.folder import open_part, require_sound
 
     log_to_stderr()
     settings = load(config, all_overrides(overrides, weights))
     for line in ignored(settings):
         note(f"note: ignored {line}")
+    for line in no_way_back(settings):
+        note(f"note: this run cannot be taken back to Detectron2: {line}")
     part = open_part(data, split)
     require_sound(part)
 

@@ -233,6 +233,15 @@ def ignored(config: Config) -> list[str]:
     return lines
 
 
+def no_way_back(config: Config) -> list[str]:
+    """Values that act here and that Detectron2 itself would refuse, in words: a run with them cannot be taken back to it."""
+    resnets = config.model.resnets
+    found = []
+    if resnets.depth < 50 and resnets.res2_out_channels != 64:
+        found.append(f"MODEL.RESNETS.RES2_OUT_CHANNELS is {resnets.res2_out_channels}; Detectron2 builds ResNet 18 and 34 with 64")
+    return found
+
+
 def page() -> str:
     """docs/detectron2_keys.md: what becomes of every key, from the tables above."""
     acting, limited, without_effect = [], [], []

@@ -142,17 +142,19 @@ class Report:
 
 @dataclass(slots=True)
 class SaveCheckpoints:
-    """model_0000999.pth every `period` steps. The last one is the run's own to save."""
+    """model_0000999.pth every `period` steps. The last one is the run's own to save. factor: the schedule's, by step."""
 
     folder: Path
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
+    factor: Callable[[int], float]
     period: int
     steps: int
 
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
         if self.period > 0 and state.step % self.period == 0 and state.step < self.steps:
-            path = save_checkpoint(self.folder, f"model_{state.step - 1:07d}.pth", self.model, self.optimizer, state)
+            name, factor = f"model_{state.step - 1:07d}.pth", self.factor(state.step)
+            path = save_checkpoint(self.folder, name, self.model, self.optimizer, state, next_factor=factor)
             LOG.info("saved %s", path)
 
 

@@ -14,22 +14,28 @@ Clip = Callable[[Iterable[nn.Parameter]], None]
 
 
 def parameter_groups(model: nn.Module, solver: Solver) -> list[dict[str, object]]:
-    """Learning parameters in groups of equal rate and decay, in the model's order. `initial_lr` is what schedules multiply."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    """Learning parameters in groups of equal rate and decay, in the model's order. `initial_lr` is what schedules multiply.
+
+    Groups are Detectron2's: a decay that a key of its own sets makes another group than the common one, even where the two are
+    equal. An optimizer's state is kept by group and place, so only with the same groups can either side go on from the other's.
+    """
+    groups: dict[tuple[float, float | None], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            lr, decay = solver.base_lr, solver.weight_decay
-            if isinstance(module, NORMS):
-                decay = solver.weight_decay_norm
+            lr = solver.base_lr
+            own_decay = solver.weight_decay_norm if isinstance(module, NORMS) else None
             if name == "bias":
                 lr *= solver.bias_lr_factor
-                decay = decay if solver.weight_decay_bias is None else solver.weight_decay_bias
-            groups.setdefault((lr, decay), []).append(parameter)
-    return [{"params": found, "lr": lr, "initial_lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
+                own_decay = own_decay if solver.weight_decay_bias is None else solver.weight_decay_bias
+            groups.setdefault((lr, own_decay), []).append(parameter)
+    return [
+        {"params": found, "lr": lr, "initial_lr": lr, "weight_decay": solver.weight_decay if own_decay is None else own_decay}
+        for (lr, own_decay), found in groups.items()
+    ]
 
 
 def build_optimizer(model: nn.Module, solver: Solver) -> torch.optim.SGD:

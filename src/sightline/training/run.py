@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import sightline
+from sightline.config.architecture import class_count, class_count_key, proposes_only, with_class_count
 from sightline.config.schema import Config, Input
 from sightline.config.yaml_dialect import dump
 from sightline.dataset.crops import KINDS, Crop
@@ -25,7 +26,7 @@ from sightline.downloads import cache_folder, fetch, is_address
 from sightline.errors import CheckpointError, ConfigError, Problem, SightlineError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_weights, read_weights
-from sightline.model.detector import GeneralizedRCNN
+from sightline.model.detector import Detector
 from sightline.model.families import family_of
 from sightline.records import Dataset
 from sightline.storage import write_json, write_text
@@ -40,7 +41,7 @@ LOG = logging.getLogger(__name__)
 
 METRICS, RUN = "metrics.json", "run.json"
 
-DEFAULT_CLASSES = Config().model.roi_heads.num_classes
+DEFAULT_CLASSES = class_count(Config())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +61,14 @@ def with_classes(config: Config, class_names: Sequence[str], where: str) -> Conf
     Raises:
         ConfigError: the configuration says another number (other than Detectron2's default, which says nothing).
     """
-    asked, found = config.model.roi_heads.num_classes, len(class_names)
-    if asked not in (DEFAULT_CLASSES, found):
+    asked, found = class_count(config), len(class_names)
+    if not proposes_only(config) and asked not in (DEFAULT_CLASSES, found):
         raise ConfigError(
             where,
-            f"MODEL.ROI_HEADS.NUM_CLASSES is {asked}, the data set has {found} classes ({', '.join(class_names)})",
+            f"{class_count_key(config)} is {asked}, the data set has {found} classes ({', '.join(class_names)})",
             "Leave the key out; it is set from the data set.",
         )
-    model = replace(
-        config.model,
-        roi_heads=replace(config.model.roi_heads, num_classes=found),
-        retinanet=replace(config.model.retinanet, num_classes=found),
-    )
-    return replace(config, model=model)
+    return with_class_count(config, found)
 
 
 def with_seed(config: Config, begun: Mapping[str, object]) -> Config:
@@ -123,7 +119,7 @@ def run_training(
         start_from(model, config.model.weights, cache_folder(os.environ) if cache is None else cache)
     model.to(choose_device(device, config.model.device))
     solver = config.solver
-    optimizer = build_optimizer(model, solver)
+    optimizer, factor = build_optimizer(model, solver), lr_factor(solver)
     state = TrainingState() if last is None else resume(last, model, optimizer)
     if state.step:
         LOG.info("resumed from %s at step %d", last, state.step)
@@ -142,17 +138,17 @@ def run_training(
             workers=default_workers(os.cpu_count() or 1) if workers is None else workers,
         ),
         optimizer=optimizer,
-        factor=lr_factor(solver),
+        factor=factor,
         clip=build_clip(solver),
         state=state,
         hooks=(
             StopOnBadLoss(),
             Report(solver.max_iter, optimizer, output / METRICS, show, model.device),
-            SaveCheckpoints(output, model, optimizer, solver.checkpoint_period, solver.max_iter),
+            SaveCheckpoints(output, model, optimizer, factor, solver.checkpoint_period, solver.max_iter),
         ),
         steps=solver.max_iter,
     )
-    checkpoint = save_checkpoint(output, FINAL, model, optimizer, state)
+    checkpoint = save_checkpoint(output, FINAL, model, optimizer, state, next_factor=factor(state.step))
     return Run(output, checkpoint, dataset.class_names, state.step, time.perf_counter() - began)
 
 
@@ -184,7 +180,7 @@ def require_same_classes(output: Path, begun: Mapping[str, object], class_names:
         )
 
 
-def start_from(model: GeneralizedRCNN, weights: str, cache: Path) -> None:
+def start_from(model: Detector, weights: str, cache: Path) -> None:
     """Load the weights that training begins from: a file, or an address that is fetched into `cache`; "" is random ones.
 
     Raises:
