@@ -153,7 +153,9 @@ def test_checkpoints_every_period_but_not_the_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize("period", [0, -1, 100])
 def test_no_checkpoints_on_the_way(tmp_path: Path, period: int) -> None:
     model = nn.Linear(1, 1)
-    hook = SaveCheckpoints(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1), lambda step: 0.5, period=period, steps=6)
+    hook = SaveCheckpoints(
+        tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1), lambda step: 0.5, period=period, steps=6
+    )
     for step in range(1, 7):
         hook.after_step(TrainingState(step), {}, [])
     assert list(tmp_path.iterdir()) == []

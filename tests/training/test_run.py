@@ -21,8 +21,9 @@ from sightline.dataset.crops import Crop
 from sightline.dataset.sampling import Draw
 from sightline.errors import CheckpointError, ConfigError, DatasetError, RunError, SightlineError
 from sightline.records import Dataset
+from sightline.training.examples import examples
 from sightline.training.hooks import Progress, StopOnBadLoss
-from sightline.training.run import DEFAULT_CLASSES, Run, examples, run_training, with_classes, with_seed
+from sightline.training.run import DEFAULT_CLASSES, Run, run_training, with_classes, with_seed
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:

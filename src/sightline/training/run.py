@@ -6,7 +6,6 @@ model_*.pth, last_checkpoint, model_final.pth.
 
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +16,11 @@ import torch
 
 import sightline
 from sightline.config.architecture import class_count, class_count_key, proposes_only, with_class_count
-from sightline.config.schema import Config, Input
+from sightline.config.schema import Config
 from sightline.config.yaml_dialect import dump
-from sightline.dataset.crops import KINDS, Crop
-from sightline.dataset.loader import TrainingSet, default_workers, load_batches, training_images
-from sightline.dataset.transforms import Augmentation
+from sightline.dataset.loader import default_workers, load_batches
 from sightline.downloads import cache_folder, fetch, is_address
-from sightline.errors import CheckpointError, ConfigError, Problem, SightlineError
+from sightline.errors import CheckpointError, ConfigError, SightlineError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_weights, read_weights
 from sightline.model.detector import Detector
@@ -31,6 +28,7 @@ from sightline.model.families import family_of
 from sightline.records import Dataset
 from sightline.storage import write_json, write_text
 from sightline.tensors import choose_device
+from sightline.training.examples import examples
 from sightline.training.hooks import Progress, Report, SaveCheckpoints, StopOnBadLoss, log_line
 from sightline.training.loop import train
 from sightline.training.optimizer import build_clip, build_optimizer
@@ -208,83 +206,6 @@ def start_from(model: Detector, weights: str, cache: Path) -> None:
         )
     for line in report.lines():
         LOG.info("weights %s: %s", weights, line)
-
-
-def examples(config: Config, dataset: Dataset, images: Path, where: str) -> TrainingSet:
-    """The data set as the configuration wants it varied.
-
-    Raises:
-        ConfigError: everything in INPUT that cannot be done: sizes that cannot be sampled, a crop of no pixels, ...
-        DatasetError: nothing is left to learn from, or masks are wanted and missing.
-    """
-    problems = [
-        *size_problems(config.input, where),
-        *crop_problems(config.input, where),
-        *mask_format_problems(config.input, where),
-    ]
-    if problems:
-        raise ConfigError.collected(problems)
-    crop = config.input.crop
-    how = Augmentation(
-        min_sizes=config.input.min_size_train,
-        max_size=config.input.max_size_train,
-        sampling=config.input.min_size_train_sampling,
-        flip=config.input.random_flip,
-        crop=Crop(crop.type, (crop.size[0], crop.size[1])) if crop.enabled else None,
-    )
-    kept = training_images(dataset.images, keep_empty=not config.dataloader.filter_empty_annotations)
-    if len(kept) < len(dataset.images):
-        LOG.info(
-            "%d of %d pictures without boxes are left out (DATALOADER.FILTER_EMPTY_ANNOTATIONS)",
-            len(dataset.images) - len(kept),
-            len(dataset.images),
-        )
-    return TrainingSet(
-        kept,
-        images,
-        how,
-        color_order=config.input.format,
-        seed=config.seed,
-        with_masks=config.model.mask_on and config.model.meta_architecture == "GeneralizedRCNN",  # others have no mask head
-        mask_format=config.input.mask_format,
-    )
-
-
-def size_problems(options: Input, where: str) -> list[Problem]:
-    """What is wrong with INPUT.MIN_SIZE_TRAIN, sampled as INPUT.MIN_SIZE_TRAIN_SAMPLING says."""
-    sizes, sampling = options.min_size_train, options.min_size_train_sampling
-    is_range = len(sizes) == 2 and sizes[0] <= sizes[1]
-    if sizes and min(sizes) >= 0 and (sampling != "range" or is_range):
-        return []
-    fix = "Give the two ends of the range." if sampling == "range" else "Give at least one size, in pixels."
-    return [Problem(where, f"INPUT.MIN_SIZE_TRAIN is {list(sizes)}, sampled by {sampling!r}", fix)]
-
-
-def crop_problems(options: Input, where: str) -> list[Problem]:
-    """What is wrong with INPUT.CROP; nothing, if it is not enabled."""
-    crop, problems = options.crop, []
-    if not crop.enabled:
-        return []
-    if crop.type not in KINDS:
-        problems.append(Problem(where, f"INPUT.CROP.TYPE is {crop.type!r}", f"Supported: {', '.join(KINDS)}."))
-    fix = None
-    if len(crop.size) != 2 or not all(0 < side < math.inf for side in crop.size):
-        fix = "Give two numbers above 0."
-    elif crop.type.startswith("relative") and max(crop.size) > 1:
-        fix = "Give shares of the picture, at most 1."
-    elif crop.type.startswith("absolute") and any(side != int(side) for side in crop.size):
-        fix = "Give whole pixels."
-    elif crop.type == "absolute_range" and crop.size[0] > crop.size[1]:
-        fix = "Give the lower end of the range first."
-    if fix is not None:
-        problems.append(Problem(where, f"INPUT.CROP.SIZE is {list(crop.size)}, of type {crop.type!r}", fix))
-    return problems
-
-
-def mask_format_problems(options: Input, where: str) -> list[Problem]:
-    if options.mask_format in ("polygon", "bitmask"):
-        return []
-    return [Problem(where, f"INPUT.MASK_FORMAT is {options.mask_format!r}", "Supported: polygon, bitmask.")]
 
 
 def describe(dataset: Dataset, config: Config) -> dict[str, object]:
