@@ -4,62 +4,75 @@ import re
 from pathlib import Path
 
 import pytest
-from builders import a_config
+from builders import C4, CASCADE, DC5, MASKS, PROPOSALS_ONLY, RETINANET, a_config, overrides
 
 from sightline.config import support
 from sightline.config.schema import Config
-from sightline.config.support import IGNORED, LIMITS, ignored, is_ignored, page, require_supported
-from sightline.config.yaml_dialect import TYPES, flat, with_values
+from sightline.config.support import IGNORED, LIMITS, PARTS, idle_part, ignored, is_ignored, matches, page, require_supported
+from sightline.config.yaml_dialect import TYPES, as_lists, flat, with_values
 from sightline.errors import ConfigError
 
 REFUSED = {
     "DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler",
     "FLOAT32_PRECISION": "high",
-    "INPUT.CROP.ENABLED": True,
+    "INPUT.CROP.TYPE": "relative-range",
     "INPUT.FORMAT": "YUV-BT.601",
+    "INPUT.MASK_FORMAT": "rle",
     "INPUT.MAX_SIZE_TEST": 0,
     "INPUT.MAX_SIZE_TRAIN": 0,
     "INPUT.MIN_SIZE_TEST": -1,
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": "any",
     "INPUT.RANDOM_FLIP": "both",
     "MODEL.ANCHOR_GENERATOR.NAME": "RotatedAnchorGenerator",
-    "MODEL.BACKBONE.NAME": "build_resnet_backbone",
+    "MODEL.BACKBONE.NAME": "build_vit_backbone",
     "MODEL.FPN.FUSE_TYPE": "max",
     "MODEL.FPN.NORM": "LN",
     "MODEL.FPN.OUT_CHANNELS": 0,
     "MODEL.KEYPOINT_ON": True,
     "MODEL.LOAD_PROPOSALS": True,
-    "MODEL.MASK_ON": True,
-    "MODEL.META_ARCHITECTURE": "RetinaNet",
+    "MODEL.META_ARCHITECTURE": "PanopticFPN",
     "MODEL.PROPOSAL_GENERATOR.NAME": "RRPN",
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": (False, True, True, True),
     "MODEL.RESNETS.DEPTH": 51,
     "MODEL.RESNETS.NORM": "InstanceNorm",
     "MODEL.RESNETS.NUM_GROUPS": 0,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 0,
-    "MODEL.RESNETS.RES5_DILATION": 2,
+    "MODEL.RESNETS.RES5_DILATION": 3,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": -8,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 0,
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": "giou",
+    "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "iou",
+    "MODEL.RETINANET.FOCAL_LOSS_ALPHA": 1.5,
+    "MODEL.RETINANET.NMS_THRESH_TEST": -0.1,
+    "MODEL.RETINANET.NORM": "LN",
+    "MODEL.RETINANET.NUM_CLASSES": 0,
+    "MODEL.RETINANET.NUM_CONVS": -1,
+    "MODEL.RETINANET.PRIOR_PROB": 1.0,
+    "MODEL.RETINANET.SCORE_THRESH_TEST": 1.5,
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST": 0,
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": "iou",
     "MODEL.ROI_BOX_HEAD.CONV_DIM": 0,
     "MODEL.ROI_BOX_HEAD.FC_DIM": 0,
-    "MODEL.ROI_BOX_HEAD.NAME": "",
+    "MODEL.ROI_BOX_HEAD.NAME": "OtherHead",
     "MODEL.ROI_BOX_HEAD.NORM": "?",
     "MODEL.ROI_BOX_HEAD.NUM_CONV": -1,
     "MODEL.ROI_BOX_HEAD.NUM_FC": -1,
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 0,
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool",
-    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": True,
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": True,
-    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": True,
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 0,
-    "MODEL.ROI_HEADS.NAME": "CascadeROIHeads",
+    "MODEL.ROI_HEADS.NAME": "RROIHeads",
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": 1.5,
     "MODEL.ROI_HEADS.NUM_CLASSES": 0,
     "MODEL.ROI_HEADS.POSITIVE_FRACTION": 2.0,
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": float("nan"),
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 0,
+    "MODEL.ROI_MASK_HEAD.NAME": "PointRend",
+    "MODEL.ROI_MASK_HEAD.NORM": "?",
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": -1,
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 0,
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIPool",
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 0,
-    "MODEL.RPN.BBOX_REG_LOSS_TYPE": "diou",
+    "MODEL.RPN.BBOX_REG_LOSS_TYPE": "l2",
     "MODEL.RPN.HEAD_NAME": "OtherHead",
     "MODEL.RPN.NMS_THRESH": -0.1,
     "MODEL.RPN.POSITIVE_FRACTION": -0.5,
@@ -79,17 +92,29 @@ REFUSED = {
     "SOLVER.WEIGHT_DECAY": -1.0,
     "SOLVER.WEIGHT_DECAY_BIAS": -1.0,
     "SOLVER.WEIGHT_DECAY_NORM": -1.0,
-    "TEST.AUG.ENABLED": True,
+    "TEST.AUG.MAX_SIZE": 0,
     "TEST.PRECISE_BN.ENABLED": True,
 }
 """A value of every limited key that would silently give other numbers than Detectron2, or none at all."""
 
 
+BASES = {
+    "INPUT.CROP.TYPE": ("INPUT.CROP.ENABLED", "True"),
+    "INPUT.MASK_FORMAT": MASKS,
+    "MODEL.RETINANET.": RETINANET,
+    "MODEL.ROI_MASK_HEAD.": MASKS,
+    "SOLVER.CLIP_GRADIENTS.": ("SOLVER.CLIP_GRADIENTS.ENABLED", "True"),
+    "TEST.AUG.": ("TEST.AUG.ENABLED", "True"),
+}
+"""What has the part that a key belongs to, where the tiny detector has not."""
+
+
 @pytest.mark.parametrize(("key", "value"), REFUSED.items(), ids=list(REFUSED))
 def test_an_unsupported_value_is_refused_by_name(key: str, value: object) -> None:
-    message = rf"^mine\.yaml: {re.escape(key)} is {re.escape(repr(value))}, which is not supported\. Supported: .+\.$"
+    base = next((base for prefix, base in BASES.items() if key.startswith(prefix)), ())
+    message = rf"^mine\.yaml: {re.escape(key)} is {re.escape(repr(as_lists(value)))}, which is not supported\. Supported: .+\.$"
     with pytest.raises(ConfigError, match=message):
-        require_supported(with_values(a_config(), {key: value}), "mine.yaml")
+        require_supported(with_values(a_config(*base), {key: value}), "mine.yaml")
 
 
 def test_every_limit_is_tried_above() -> None:
@@ -97,17 +122,79 @@ def test_every_limit_is_tried_above() -> None:
 
 
 def test_all_refused_keys_are_told_at_once() -> None:
-    config = with_values(a_config(), {"MODEL.MASK_ON": True, "SOLVER.AMP.ENABLED": True})
+    config = with_values(a_config(), {"MODEL.KEYPOINT_ON": True, "SOLVER.MAX_ITER": 0})
     with pytest.raises(ConfigError) as caught:
         require_supported(config, "config")
-    assert {problem.what.split()[0] for problem in caught.value.problems} == {"MODEL.MASK_ON", "SOLVER.AMP.ENABLED"}
+    assert {problem.what.split()[0] for problem in caught.value.problems} == {"MODEL.KEYPOINT_ON", "SOLVER.MAX_ITER"}
 
 
-def test_detectron2s_defaults_are_a_c4_detector_which_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"MODEL\.BACKBONE\.NAME is 'build_resnet_backbone', .* 'build_resnet_fpn_backbone'\."
-    ):
-        require_supported(Config(), "config")
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        pytest.param("MODEL.KEYPOINT_ON True", "MODEL.KEYPOINT_ON", id="keypoints"),
+        pytest.param("MODEL.META_ARCHITECTURE PanopticFPN", "MODEL.META_ARCHITECTURE", id="panoptic"),
+        pytest.param("MODEL.META_ARCHITECTURE SemanticSegmentor", "MODEL.META_ARCHITECTURE", id="semantic"),
+        pytest.param("MODEL.PROPOSAL_GENERATOR.NAME RRPN", "MODEL.PROPOSAL_GENERATOR.NAME", id="rotated proposals"),
+        pytest.param("MODEL.ROI_HEADS.NAME RROIHeads", "MODEL.ROI_HEADS.NAME", id="rotated heads"),
+        pytest.param(
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE (False,True,True,True)", "MODEL.RESNETS.DEFORM_ON_PER_STAGE", id="deformable"
+        ),
+        pytest.param("MODEL.LOAD_PROPOSALS True", "MODEL.LOAD_PROPOSALS", id="proposals from a file"),
+        pytest.param("MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals", "MODEL.PROPOSAL_GENERATOR.NAME", id="precomputed"),
+        pytest.param("MODEL.ROI_BOX_HEAD.USE_FED_LOSS True", "MODEL.ROI_BOX_HEAD.USE_FED_LOSS", id="federated loss"),
+        pytest.param("TEST.PRECISE_BN.ENABLED True", "TEST.PRECISE_BN.ENABLED", id="precise batch norm"),
+    ],
+)
+def test_what_detectron2_has_and_sightline_has_not(changes: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{key} is ")):
+        require_supported(a_config(*overrides(changes)), "config")
+
+
+def test_detectron2s_defaults_are_supported() -> None:
+    """A C4 detector."""
+    require_supported(Config(), "config")
+
+
+ARCHITECTURES = {
+    "FPN": (),
+    "masks": MASKS,
+    "C4": C4,
+    "DC5": (*DC5, *MASKS),
+    "cascade": (*CASCADE, *MASKS),
+    "RetinaNet": RETINANET,
+    "proposals": PROPOSALS_ONLY,
+}
+
+
+@pytest.mark.parametrize("base", ARCHITECTURES.values(), ids=list(ARCHITECTURES))
+def test_keys_of_parts_that_are_not_there_may_have_any_value_and_are_told(base: tuple[str, ...]) -> None:
+    config = a_config(*base)
+    absent = [key for key in REFUSED if idle_part(key, config) is not None]
+    changed = with_values(config, {key: REFUSED[key] for key in absent})
+    require_supported(changed, "config")
+    assert set(absent) <= {line.partition(":")[0] for line in ignored(changed)}
+
+
+@pytest.mark.parametrize(
+    ("base", "key", "part"),
+    [
+        ((), "MODEL.RETINANET.NUM_CONVS", "RetinaNet"),
+        ((), "MODEL.ROI_MASK_HEAD.CONV_DIM", "MODEL.MASK_ON in GeneralizedRCNN"),
+        ((), "MODEL.ROI_BOX_CASCADE_HEAD.IOUS", "CascadeROIHeads"),
+        ((), "TEST.AUG.MIN_SIZES", "TEST.AUG.ENABLED"),
+        ((*RETINANET, *MASKS), "MODEL.ROI_MASK_HEAD.CONV_DIM", "MODEL.MASK_ON in GeneralizedRCNN"),
+        (RETINANET, "MODEL.RPN.NMS_THRESH", "GeneralizedRCNN and ProposalNetwork"),
+        (PROPOSALS_ONLY, "MODEL.ROI_HEADS.NUM_CLASSES", "GeneralizedRCNN"),
+        (C4, "MODEL.FPN.NORM", "a backbone with a feature pyramid"),
+        (RETINANET, "MODEL.RETINANET.NUM_CONVS", None),
+        (MASKS, "MODEL.ROI_MASK_HEAD.CONV_DIM", None),
+        (CASCADE, "MODEL.ROI_BOX_CASCADE_HEAD.IOUS", None),
+        (PROPOSALS_ONLY, "MODEL.RPN.NMS_THRESH", None),
+        ((), "TEST.AUG.ENABLED", None),
+    ],
+)
+def test_which_part_is_idle(base: tuple[str, ...], key: str, part: str | None) -> None:
+    assert idle_part(key, a_config(*base)) == part
 
 
 def test_every_entry_names_keys_that_exist() -> None:
@@ -115,6 +202,8 @@ def test_every_entry_names_keys_that_exist() -> None:
     for pattern in IGNORED:
         stem = pattern.removesuffix("*")
         assert any(key == pattern or (stem != pattern and key.startswith(stem)) for key in TYPES), pattern
+    for pattern, _, _ in PARTS:
+        assert any(matches(key, pattern) for key in TYPES), pattern
 
 
 def test_no_key_is_both_ignored_and_limited() -> None:
@@ -137,7 +226,7 @@ def test_ignored_keys_are_told_with_the_reason_when_they_were_set() -> None:
     )
     assert ignored(config) == [
         "DATASETS.TRAIN: the data set is what --data names",
-        "MODEL.ROI_MASK_HEAD.CONV_DIM: acts only with MASK_ON, which is refused",
+        "MODEL.ROI_MASK_HEAD.CONV_DIM: acts only in or with MODEL.MASK_ON in GeneralizedRCNN",
         "VIS_PERIOD: pictures of training batches are not logged",
     ]
 
@@ -146,10 +235,14 @@ def test_nothing_is_told_of_defaults() -> None:
     assert ignored(Config()) == []
 
 
-@pytest.mark.parametrize("key", ["TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED", "INPUT.CROP.ENABLED"])
-def test_a_switch_is_not_ignored_with_the_section_it_switches(key: str) -> None:
-    assert is_ignored(key) is None
-    assert is_ignored(f"{key.rpartition('.')[0]}.ANYTHING") is not None
+@pytest.mark.parametrize(
+    "key", ["TEST.AUG.ENABLED", "SOLVER.CLIP_GRADIENTS.ENABLED", "TEST.PRECISE_BN.ENABLED", "INPUT.CROP.ENABLED"]
+)
+def test_a_switch_is_not_idle_with_the_section_it_switches(key: str) -> None:
+    section = key.rpartition(".")[0]
+    others = [other for other in TYPES if other.startswith(f"{section}.") and other != key]
+    assert is_ignored(key) is None and idle_part(key, a_config()) is None
+    assert all(is_ignored(other) or idle_part(other, a_config()) for other in others)
 
 
 def test_ignored_keys_of_an_ignored_section_do_not_change_what_is_supported() -> None:
@@ -161,3 +254,10 @@ def test_the_page_of_keys_is_the_codes_own() -> None:
     """If this fails: python -m sightline.config.support > docs/detectron2_keys.md"""
     stored = Path(__file__).parents[2] / "docs" / "detectron2_keys.md"
     assert stored.read_text(encoding="utf-8") == page()
+
+
+def test_every_key_is_in_exactly_one_table_of_the_page() -> None:
+    """Patterns of parts stand in a table of their own."""
+    named = re.findall(r"^\| `([A-Z0-9_.]+)` \|", page(), flags=re.MULTILINE)
+    parts = [pattern for pattern, _, _ in PARTS if not pattern.endswith("*")]
+    assert sorted(named) == sorted([*TYPES, *parts])

@@ -21,7 +21,6 @@ from sightline.model.roi_heads import StandardROIHeads
 from sightline.records import ImageSize
 
 STAGES = "Choose from stem, res2, res3, res4, res5."
-TWO_LEVELS = overrides("MODEL.RPN.IN_FEATURES ('p3','p4')  MODEL.ANCHOR_GENERATOR.SIZES ((8,),)")
 
 CONTRADICTIONS = [
     pytest.param((), "MODEL.RESNETS.OUT_FEATURES", "('res6',)", STAGES, id="no such stage"),
@@ -55,6 +54,18 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         (), "MODEL.ANCHOR_GENERATOR.SIZES", "((8,), (16,))", "Give one, or one a level (3), equally long.", id="sizes"
+    ),
+    pytest.param(
+        overrides(
+            """
+            MODEL.BACKBONE.NAME build_resnet_backbone  MODEL.RESNETS.OUT_FEATURES ('stem','res2')
+            MODEL.RPN.IN_FEATURES ('res2',)  MODEL.ANCHOR_GENERATOR.SIZES ((8,),)
+            """
+        ),
+        "MODEL.ROI_HEADS.IN_FEATURES",
+        "('stem','res2')",
+        "Name neighbouring levels, finest first.",
+        id="pooled from two features of one stride",
     ),
     pytest.param((), "MODEL.ANCHOR_GENERATOR.SIZES", "((8,), (16, 20), (9,))", "equally long", id="sizes of unequal length"),
     pytest.param((), "MODEL.ANCHOR_GENERATOR.SIZES", "((),)", "Give numbers above 0.", id="no sizes"),
@@ -202,7 +213,12 @@ VARIANTS = [
     *(pytest.param((*WIDE, *overrides(f"MODEL.RESNETS.NORM {norm}  MODEL.FPN.NORM {norm}")), id=f"{norm}") for norm in NORMS),
     *(pytest.param((*BOX_CONVS, "MODEL.ROI_BOX_HEAD.NORM", norm), id=f"{norm} in the box head") for norm in NORMS),
     *(pytest.param((*MASKS, *MASK_CONVS, "MODEL.ROI_MASK_HEAD.NORM", norm), id=f"{norm} in the mask head") for norm in NORMS),
-    *(pytest.param((*RETINANET, *WIDE, "MODEL.RETINANET.NORM", norm), id=f"RetinaNet, {norm}") for norm in NORMS),
+    *(
+        pytest.param(
+            (*RETINANET, *overrides(f"MODEL.FPN.OUT_CHANNELS 64  MODEL.RETINANET.NORM {norm}")), id=f"RetinaNet, {norm}"
+        )
+        for norm in NORMS
+    ),
     pytest.param(overrides("MODEL.RPN.CONV_DIMS ()"), id="no convolution before the proposals"),
     pytest.param(("MODEL.RPN.CONV_DIMS", "(8, -1)"), id="two convolutions"),
     pytest.param(("MODEL.ANCHOR_GENERATOR.SIZES", "((8, 16, 32),)"), id="one entry of sizes for all levels"),

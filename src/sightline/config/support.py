@@ -80,6 +80,10 @@ def share() -> tuple[Check, str]:
     return (lambda value: isinstance(value, int | float) and 0 <= value <= 1), "a number from 0 to 1"
 
 
+def between() -> tuple[Check, str]:
+    return (lambda value: isinstance(value, int | float) and 0 < value < 1), "a number between 0 and 1"
+
+
 def at_most_one() -> tuple[Check, str]:
     return (lambda value: isinstance(value, int | float) and value <= 1), "a number up to 1 (below 0: no balance)"
 
@@ -108,7 +112,7 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "MODEL.RETINANET.FOCAL_LOSS_ALPHA": at_most_one(),
     "MODEL.RETINANET.NUM_CLASSES": count(),
     "MODEL.RETINANET.NUM_CONVS": not_negative(),
-    "MODEL.RETINANET.PRIOR_PROB": share(),
+    "MODEL.RETINANET.PRIOR_PROB": between(),
     "MODEL.RETINANET.TOPK_CANDIDATES_TEST": count(),
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": only(*BOX_LOSSES),
     "MODEL.ROI_BOX_HEAD.NAME": only("FastRCNNConvFCHead", ""),
@@ -238,7 +242,8 @@ def no_way_back(config: Config) -> list[str]:
     resnets = config.model.resnets
     found = []
     if resnets.depth < 50 and resnets.res2_out_channels != 64:
-        found.append(f"MODEL.RESNETS.RES2_OUT_CHANNELS is {resnets.res2_out_channels}; Detectron2 builds ResNet 18 and 34 with 64")
+        width = resnets.res2_out_channels
+        found.append(f"MODEL.RESNETS.RES2_OUT_CHANNELS is {width}; Detectron2 builds ResNet 18 and 34 with 64")
     return found
 
 

@@ -206,9 +206,9 @@ def wrong_names(key: str, names: Sequence[str], known: Sequence[str]) -> Wrong:
 
 
 def has_gap(names: Sequence[str]) -> bool:
-    """Whether levels (res2, res3, ... or p2, p3, ...) are anything but neighbours in ascending order."""
+    """Whether levels (res2, res3, ... or p2, p3, ...) are anything but neighbours in ascending order; the stem has none."""
     if not all(name[-1:].isdigit() for name in names) or not names:
-        return False
+        return len(names) > 1
     return [int(name[-1]) for name in names] != list(range(int(names[0][-1]), int(names[0][-1]) + len(names)))
 
 
