@@ -390,8 +390,9 @@ def test_norms_reach_their_rooms() -> None:
     model = a_detector("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.FPN.NORM", "")
     assert isinstance(model.get_submodule("backbone.bottom_up.res3.0.conv1.norm"), FrozenBatchNorm2d)
     assert model.get_submodule("backbone.fpn_output3").bias is not None
-    dense = a_detector(*RETINANET, "MODEL.RETINANET.NORM", "BN")
-    assert isinstance(dense.get_submodule("head.cls_subnet.1"), LevelNorms)
+    for norm in ("BN", "SyncBN"):
+        dense = a_detector(*RETINANET, "MODEL.RETINANET.NORM", norm)
+        assert isinstance(dense.get_submodule("head.cls_subnet.1"), LevelNorms)
     masks = a_detector(*MASKS, *MASK_CONVS, "MODEL.ROI_MASK_HEAD.NORM", "GN")
     assert masks.get_submodule("roi_heads.mask_head.mask_fcn2.norm").num_groups == 32
 
@@ -417,6 +418,18 @@ def test_numbers_reach_their_rooms() -> None:
     assert (selection.score_threshold, selection.nms_iou, selection.max_detections) == (0.11, 0.41, 7)
     assert (sampling.append_true_boxes, sampling.count, sampling.positive_share, sampling.classes) == (False, 9, 0.15, 2)
     assert (predictor.box_loss.beta, predictor.box_loss_weight, heads.train_on_refined) == (0.3, 0.9, True)
+
+
+def test_options_reach_their_rooms() -> None:
+    switched = a_detector(*MASKS, "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "True", "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True")
+    assert switched.get_submodule("roi_heads.box_predictor").sigmoid is True
+    assert switched.get_submodule("roi_heads.mask_head.predictor").out_channels == 1
+    assert a_detector("MODEL.ANCHOR_GENERATOR.OFFSET", "0.5").get_submodule("proposal_generator").anchors.offset == 0.5
+    dilated = a_detector(*DC5, *MASKS)
+    assert dilated.get_submodule("proposal_generator").anchors.strides == [16]
+    assert (
+        dilated.get_submodule("roi_heads.box_pooler").strides == dilated.get_submodule("roi_heads.mask_pooler").strides == [16]
+    )
 
 
 DENSE_NUMBERS = """

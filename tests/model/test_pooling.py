@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torchvision.ops import MultiScaleRoIAlign
 
 from sightline.model.pooling import Pooler
 
@@ -76,3 +77,19 @@ def test_gradients_reach_the_level_that_was_pooled_and_no_other() -> None:
     a_pooler()(features, [torch.tensor([[0.0, 0, 230, 230]])]).sum().backward()
     reached = [feature.grad is not None and bool(feature.grad.abs().sum() > 0) for feature in features]
     assert reached == [False, False, True, False]
+
+
+def test_pooling_equals_torchvisions() -> None:
+    """Whose RoIAlign is that of 2017. Boxes of all sizes, none on the edge between two levels."""
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(2, 3, 512 // s, 512 // s, generator=generator) for s in STRIDES]
+    corners = torch.rand(2, 30, 2, generator=generator) * 200
+    sides = 4 * 75 ** torch.rand(2, 30, 2, generator=generator)
+    boxes = list(torch.cat((corners, corners + sides), dim=2))
+    names = [str(stride) for stride in STRIDES]
+    theirs = MultiScaleRoIAlign(names, output_size=4, sampling_ratio=2)(
+        dict(zip(names, features, strict=True)), boxes, [(512, 512)] * 2
+    )
+    pooler = a_pooler(resolution=4, sampling_ratio=2, aligned=False)
+    assert pooler.levels(torch.cat(boxes)).unique().tolist() == [0, 1, 2]
+    assert_close(pooler(features, boxes), theirs)

@@ -276,3 +276,16 @@ def test_res5_is_shared_by_both_branches() -> None:
     expected = heads.box_predictor.scores(heads.box_predictor(shared.mean(dim=(2, 3)))[0])
     for row, found in enumerate(heads.find(FEATURES, [proposals(*b.tolist()) for b in boxes], SIZES)):
         assert_close(found.scores, expected[row, :-1].sort(descending=True).values)
+
+
+def test_masks_after_res5_learn_from_the_patches_of_their_own_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample holds background too; what reaches the mask head is what res5 makes of the objects' boxes, in their order."""
+    heads = some_res5_heads().eval()
+    seen = remembering(heads, in_channels=8)
+    given: list[Tensor] = []
+    plain = seen.forward
+    monkeypatch.setattr(seen, "forward", lambda x: given.append(x) or plain(x))
+    heads.losses(FEATURES, [proposals(*FAR)] * 2, SIZES, [SIDE_BY_SIDE, targets((4, 4, 12, 20), labels=(1,))])
+    expected = heads.mask_features(FEATURES, [torch.tensor(boxes) for boxes in seen.boxes])
+    assert [len(boxes) for boxes in seen.boxes] == [2, 1]
+    assert_close(given[0], expected)
