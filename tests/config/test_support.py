@@ -13,7 +13,8 @@ from sightline.config.yaml_dialect import TYPES, as_lists, flat, with_values
 from sightline.errors import ConfigError
 
 REFUSED = {
-    "DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler",
+    "DATALOADER.REPEAT_THRESHOLD": -0.1,
+    "DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler",
     "FLOAT32_PRECISION": "high",
     "INPUT.CROP.TYPE": "relative-range",
     "INPUT.FORMAT": "YUV-BT.601",
@@ -99,6 +100,7 @@ REFUSED = {
 
 
 BASES = {
+    "DATALOADER.REPEAT_THRESHOLD": ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
     "INPUT.CROP.TYPE": ("INPUT.CROP.ENABLED", "True"),
     "INPUT.MASK_FORMAT": MASKS,
     "MODEL.RETINANET.": RETINANET,

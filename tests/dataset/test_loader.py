@@ -15,17 +15,16 @@ from torch.testing import assert_close
 from sightline.dataset.crops import Crop
 from sightline.dataset.loader import (
     Example,
+    Reading,
     TrainingSet,
     default_workers,
     load_batches,
-    require_masks,
-    training_images,
 )
 from sightline.dataset.sampling import Draw
 from sightline.dataset.transforms import Augmentation
 from sightline.errors import DatasetError, ImageError
 from sightline.geometry.masks import bounds, encode, in_grid, rasterise
-from sightline.records import Box, ImageRecord, ImageSize, Instance, Polygons, Rle
+from sightline.records import Box, ImageSize, Instance, Polygons, Rle
 
 VARIED = Augmentation(min_sizes=(40, 48, 56), max_size=96, sampling="choice", flip="horizontal")
 PLAIN = Augmentation(min_sizes=(48,), max_size=96, sampling="choice", flip="none")
@@ -117,8 +116,7 @@ def test_a_picture_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "001.png").unlink()
     with pytest.raises(ImageError, match=r"001\.png: cannot be read"):
         examples.example(Draw(0, 0))
-    error = examples[Draw(0, 0)]
-    assert isinstance(error, ImageError)
+    assert isinstance(Reading(examples, skip=False)[Draw(0, 0)], ImageError)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -153,24 +151,6 @@ def test_reading_leaves_torchs_generator_alone(tmp_path: Path, workers: int) -> 
     before = torch.get_rng_state()
     some_batches(examples, 2, workers=workers)
     assert_close(torch.get_rng_state(), before)
-
-
-EMPTY = a_record(2, labels=())
-CROWD = a_record(3, instances=(an_instance(crowd=True),))
-
-
-@pytest.mark.parametrize(
-    ("keep_empty", "expected"), [pytest.param(False, [1], id="filtered"), pytest.param(True, [1, 2, 3], id="kept")]
-)
-def test_pictures_to_learn_from(keep_empty: bool, expected: list[int]) -> None:
-    assert [image.id for image in training_images([a_record(1), EMPTY, CROWD], keep_empty)] == expected
-
-
-@pytest.mark.parametrize("images", [[], [EMPTY], [EMPTY, CROWD]], ids=["none", "empty", "empty and crowds"])
-@pytest.mark.parametrize("keep_empty", [True, False])
-def test_nothing_to_learn_from(images: list[ImageRecord], keep_empty: bool) -> None:
-    with pytest.raises(DatasetError, match=rf"training data: {len(images)} pictures hold no box to learn from\. Add labelled"):
-        training_images(images, keep_empty)
 
 
 @pytest.mark.parametrize(("cpus", "expected"), [(1, 0), (2, 0), (3, 1), (4, 2), (6, 4), (64, 4)])
@@ -362,15 +342,7 @@ def test_boxes_without_masks_are_counted_and_named(tmp_path: Path) -> None:
     TrainingSet(images, tmp_path, PLAIN, color_order="BGR", seed=0)
 
 
-def test_everything_that_is_wrong_with_masks_is_told_at_once() -> None:
-    images = [a_record(1), a_record(2, size=ImageSize(20, 30), instances=(FILLED,)), a_record(3, instances=(FILLED,))]
-    with pytest.raises(DatasetError, match=r"002\.jpg: has a mask of 64 x 64 px .*, the picture is 30 x 20 px") as caught:
-        require_masks(images)
-    assert [problem.where for problem in caught.value.problems] == ["training data", "002.jpg", "003.jpg"]
-
-
 def test_run_lengths_that_are_broken(tmp_path: Path) -> None:
     broken = an_instance(0, BOX, segmentation=Rle(SQUARE_PICTURE, "garbage"))
-    error = a_masked_set(tmp_path, broken)[Draw(0, 0)]
-    assert isinstance(error, DatasetError)
-    assert "square.png: has a mask whose run lengths are broken (RLE" in str(error)
+    with pytest.raises(DatasetError, match=r"square\.png: has a mask whose run lengths are broken \(RLE"):
+        a_masked_set(tmp_path, broken).example(Draw(0, 0))

@@ -15,8 +15,6 @@ from sightline.errors import ConfigError, Problem
 IGNORED = {
     "CUDNN_BENCHMARK": "a speed setting; results do not depend on it",
     "DATALOADER.NUM_WORKERS": "the number of loading processes is chosen for the machine, or by --workers",
-    "DATALOADER.REPEAT_SQRT": "belongs to RepeatFactorTrainingSampler",
-    "DATALOADER.REPEAT_THRESHOLD": "belongs to RepeatFactorTrainingSampler",
     "DATASETS.*": "the data set is what --data names",
     "GLOBAL.HACK": "means nothing in Detectron2 either",
     "MODEL.ANCHOR_GENERATOR.ANGLES": "belongs to rotated boxes",
@@ -37,7 +35,15 @@ IGNORED = {
 }
 """Keys (or `SECTION.*`) that change no result here, and why."""
 
+REPEATING = "RepeatFactorTrainingSampler"
+"""The sampler that shows pictures of rare classes more often than others."""
+
 PARTS: tuple[tuple[str, Callable[[Config], bool], str], ...] = (
+    (
+        "DATALOADER.REPEAT_*",
+        lambda config: config.dataloader.sampler_train == REPEATING,
+        f"DATALOADER.SAMPLER_TRAIN {REPEATING}",
+    ),
     ("INPUT.CROP.SIZE", lambda config: config.input.crop.enabled, "INPUT.CROP.ENABLED"),
     ("INPUT.CROP.TYPE", lambda config: config.input.crop.enabled, "INPUT.CROP.ENABLED"),
     ("INPUT.MASK_FORMAT", has_masks, "MODEL.MASK_ON"),
@@ -91,7 +97,8 @@ def at_most_one() -> tuple[Check, str]:
 BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 
 LIMITS: dict[str, tuple[Check, str]] = {
-    "DATALOADER.SAMPLER_TRAIN": only("TrainingSampler"),
+    "DATALOADER.REPEAT_THRESHOLD": not_negative(),
+    "DATALOADER.SAMPLER_TRAIN": only("TrainingSampler", REPEATING),
     "FLOAT32_PRECISION": only("", "highest"),
     "INPUT.CROP.TYPE": only("relative", "relative_range", "absolute", "absolute_range"),
     "INPUT.FORMAT": only("BGR", "RGB"),
