@@ -208,3 +208,21 @@ def a_run(folder: Path, *overrides: str, count: int = 6, **options: Any) -> "Run
     dataset = a_data_folder(folder.parent / f"{folder.name}-images", count)
     defaults = {"images": folder.parent / f"{folder.name}-images", "output": folder, "workers": 0}
     return run_training(a_config(*overrides), dataset=dataset, **(defaults | options))
+
+
+def a_learner(model: Any, optimizer: Any, **options: Any) -> Any:
+    """Any module and its optimizer as what the loop trains: constant rate, float32, one process."""
+    import torch
+
+    from sightline.training.learner import Learner
+    from sightline.training.optimizer import leave
+    from sightline.training.precision import Precision
+    from sightline.training.processes import Processes
+
+    defaults = {
+        "factor": lambda step: 1.0,
+        "clip": leave,
+        "precision": Precision(enabled=False, kind="auto", device=torch.device("cpu")),
+        "processes": Processes(),
+    }
+    return Learner(model, optimizer, **(defaults | options))

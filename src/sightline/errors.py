@@ -11,6 +11,7 @@ SightlineError                 exit code 2: asked wrongly, or given something br
 ├── ShapeError                 arrays whose shapes contradict each other
 ├── MissingDependencyError     an optional library that is not installed
 └── RunError                   exit code 1: the work itself failed (training diverged, a port is taken)
+    └── Interrupted            exit code 143: SIGTERM came, and the work is saved so that it can go on
 
 Readers collect every problem of a file and raise once: `raise LabelError.collected(problems)`.
 """
@@ -121,6 +122,12 @@ class RunError(SightlineError):
     """The request was right, the work failed."""
 
     exit_code: ClassVar[int] = 1
+
+
+class Interrupted(RunError):
+    """SIGTERM came in the middle of work that is saved and can go on. The exit code is that of a process that it ended."""
+
+    exit_code: ClassVar[int] = 143
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

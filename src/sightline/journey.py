@@ -39,8 +39,10 @@ from sightline.records import Detections, Model
 from sightline.serving.remote import connect
 from sightline.serving.server import running
 from sightline.storage import atomic_write, write_json
+from sightline.training.asked import NOTHING, Asked
 from sightline.training.hooks import Progress, log_line
 from sightline.training.run import Run, run_training
+from sightline.training.settings import PLAIN, Settings
 from sightline.training.state import FINAL
 from sightline.view.draw import draw
 
@@ -176,8 +178,17 @@ def run(
     def train_stage(begun: bool) -> str:
         if not begun:
             shutil.rmtree(trained_in, ignore_errors=True)
-        part = open_part(dataset, "train")
-        done = train(settings, part, trained_in, resuming=begun, device=device, workers=workers, show=show, where=config)
+        done = train(
+            settings,
+            open_part(dataset, "train"),
+            trained_in,
+            validation=open_part(dataset, "val") if "val" in fractions else None,
+            resuming=begun,
+            device=device,
+            workers=workers,
+            show=show,
+            where=config,
+        )
         return f"{done.steps:,} steps"
 
     def evaluate_stage(_: bool) -> str:
@@ -220,18 +231,27 @@ def train(
     part: DatasetPart,
     output: Path,
     *,
+    validation: DatasetPart | None = None,
+    settings: Settings = PLAIN,
+    asked: Asked = NOTHING,
     resuming: bool = False,
     device: str = "auto",
     workers: int | None = None,
     show: Callable[[Progress], None] = log_line,
     where: str = "config",
 ) -> Run:
-    """Train on a part of a dataset folder; errors as `run_training`, and DatasetError for a part without pictures."""
+    """Train on a part of a dataset folder; errors as `run_training`, and DatasetError for a part without pictures.
+
+    validation: the part that TEST.EVAL_PERIOD measures on
+    """
     return run_training(
         config,
         dataset=part.dataset,
         images=part.pictures,
         output=output,
+        validation=None if validation is None else (validation.dataset, validation.pictures),
+        settings=settings,
+        asked=asked,
         resuming=resuming,
         device=device,
         workers=workers,

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import a_learner
 from rich.console import Console
 from torch import nn
 
 from sightline.dataset.loader import Example
 from sightline.errors import RunError
-from sightline.training.hooks import WINDOW, Bar, Progress, Report, SaveCheckpoints, StopOnBadLoss, log_line
+from sightline.training.hooks import WINDOW, Bar, Guard, Progress, Report, SaveCheckpoints, Signal, log_line
+from sightline.training.processes import Processes
 from sightline.training.state import LAST, TrainingState
 
 PROGRESS = Progress(
@@ -73,6 +75,7 @@ def test_metrics_have_detectron2s_keys() -> None:
         "lr": 0.0125,
         "time": 0.5,
         "images_per_s": 16.0,
+        "data_wait_share": 0.0,
         "eta_seconds": 3725.0,
         "max_mem_mib": 812,
     }
@@ -89,12 +92,12 @@ def test_a_loss_that_is_no_number_stops_the_run(value: float) -> None:
     batch = [an_example("street/1.jpg"), an_example("2.jpg")]
     message = r"^step 6: losses are no numbers any more: \{'loss_cls': .*\}; the batch was street/1\.jpg, 2\.jpg\. Lower SOLVER"
     with pytest.raises(RunError, match=message) as caught:
-        StopOnBadLoss().after_step(TrainingState(7), losses(loss_rpn_cls=0.5, loss_cls=value), batch)
+        Guard(Processes(), Signal()).after_step(TrainingState(7), losses(loss_rpn_cls=0.5, loss_cls=value), batch)
     assert caught.value.exit_code == 1
 
 
 def test_sound_losses_stop_nothing() -> None:
-    StopOnBadLoss().after_step(TrainingState(1), losses(loss_cls=1e30), [])
+    Guard(Processes(), Signal()).after_step(TrainingState(1), losses(loss_cls=1e5), [])
 
 
 class Clock:
@@ -143,7 +146,7 @@ def test_medians_of_the_window(tmp_path: Path) -> None:
 
 def test_checkpoints_every_period_but_not_the_last(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
-    hook = SaveCheckpoints(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1), lambda step: 0.5, period=2, steps=6)
+    hook = SaveCheckpoints(tmp_path, a_learner(model, torch.optim.SGD(model.parameters(), lr=0.1)), period=2, steps=6)
     for step in range(1, 7):
         hook.after_step(TrainingState(step), {}, [])
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["model_0000001.pth", "model_0000003.pth"]
@@ -153,9 +156,7 @@ def test_checkpoints_every_period_but_not_the_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize("period", [0, -1, 100])
 def test_no_checkpoints_on_the_way(tmp_path: Path, period: int) -> None:
     model = nn.Linear(1, 1)
-    hook = SaveCheckpoints(
-        tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1), lambda step: 0.5, period=period, steps=6
-    )
+    hook = SaveCheckpoints(tmp_path, a_learner(model, torch.optim.SGD(model.parameters(), lr=0.1)), period=period, steps=6)
     for step in range(1, 7):
         hook.after_step(TrainingState(step), {}, [])
     assert list(tmp_path.iterdir()) == []

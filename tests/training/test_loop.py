@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 import torch
+from builders import a_learner
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sightline.dataset.loader import Example
-from sightline.model.rpn import Targets
+from sightline.model.instances import Targets
 from sightline.training.loop import train
 from sightline.training.state import TrainingState
 
@@ -58,16 +59,8 @@ def run(steps: int, state: TrainingState, clip: float | None = None) -> tuple[Li
         if clip is not None:
             nn.utils.clip_grad_value_(list(parameters), clip)  # type: ignore[call-overload]
 
-    train(
-        model,
-        some_batches(taken),
-        optimizer=optimizer,
-        factor=lambda step: 1.0 / (step + 1),
-        clip=limit,
-        state=state,
-        hooks=(watch,),
-        steps=steps,
-    )
+    learner = a_learner(model, optimizer, factor=lambda step: 1.0 / (step + 1), clip=limit)
+    train(learner, some_batches(taken), state=state, hooks=(watch,), steps=steps)
     return model, watch, taken
 
 
@@ -104,3 +97,19 @@ def test_a_finished_run_reads_nothing(done: int) -> None:
     state = TrainingState(done)
     _, watch, taken = run(5, state)
     assert (watch.notes, taken, state.step) == ([], [], done)
+
+
+class Ending:
+    """A hook that ends the run after its second step."""
+
+    def after_step(self, state: TrainingState, losses: Mapping[str, Tensor], batch: Sequence[Example]) -> None:
+        state.ending = "enough" if state.step == 2 else ""
+
+
+def test_a_hook_ends_a_run_early() -> None:
+    model = Line()
+    learner = a_learner(model, torch.optim.SGD([{"params": [model.weight], "initial_lr": 0.1}], lr=0.1))
+    state = TrainingState()
+    train(learner, some_batches(), state=state, hooks=(Ending(),), steps=9)
+    assert (state.step, state.ending) == (2, "enough")
+    assert state.seconds > 0

@@ -7,23 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from builders import a_config, a_data_folder, a_dataset, a_detector, a_record, a_run, an_instance
+from builders import a_config, a_data_folder, a_detector, a_run
 from torch.testing import assert_close
 
-from sightline.config.schema import Config
-from sightline.config.schema import Crop as CropOptions
 from sightline.config.support import require_supported
 from sightline.config.yaml_dialect import load_file
-from sightline.dataset.crops import Crop
-from sightline.dataset.sampling import Draw
 from sightline.errors import CheckpointError, ConfigError, DatasetError, RunError, SightlineError
-from sightline.records import Dataset
-from sightline.training.examples import examples
-from sightline.training.hooks import Progress, StopOnBadLoss
+from sightline.training.hooks import Guard, Progress
 from sightline.training.run import DEFAULT_CLASSES, Run, run_training, with_classes, with_seed
+from sightline.training.settings import PLAIN
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -33,11 +27,11 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """A run that is killed when `step` steps are done, before anything of that step is saved."""
 
-    def after_step(self: StopOnBadLoss, state: Any, losses: object, batch: object) -> None:
+    def after_step(self: Guard, state: Any, losses: object, batch: object) -> None:
         if state.step == step:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StopOnBadLoss, "after_step", after_step)
+    monkeypatch.setattr(Guard, "after_step", after_step)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +63,7 @@ def test_run_json_tells_what_the_config_cannot(finished: Run) -> None:
     facts = json.loads((finished.folder / "run.json").read_text(encoding="utf-8"))
     assert facts["versions"].keys() == {"sightline", "torch"}
     del facts["versions"]
+    assert facts.pop("settings") == json.loads(json.dumps(PLAIN.as_dict()))
     assert facts == {
         "format": 1,
         "class_names": ["cat", "dog"],
@@ -77,6 +72,7 @@ def test_run_json_tells_what_the_config_cannot(finished: Run) -> None:
         "steps": 4,
         "batch_size": 2,
         "seed": 0,
+        "processes": 1,
     }
 
 
@@ -122,7 +118,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, monkeypatch: pytest.Monk
     assert_close(dict(other["model"]), dict(one["model"]), rtol=0, atol=0)
     assert_close(other["optimizer"]["state"], one["optimizer"]["state"], rtol=0, atol=0)
     assert (other["iteration"], other["scheduler"]) == (one["iteration"], one["scheduler"])
-    assert_close(other["sightline"]["rng"]["cpu"], one["sightline"]["rng"]["cpu"])
+    assert_close(other["sightline"]["ranks"], one["sightline"]["ranks"])
 
 
 def test_a_drawn_seed_is_kept_when_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,101 +303,8 @@ def test_nothing_frozen_nothing_warned_of(tmp_path: Path, caplog: pytest.LogCapt
     assert not any(re.match(FROZEN, message) for message in caplog.messages)
 
 
-@pytest.mark.parametrize(("left_out", "count"), [("True", 1), ("False", 3)])
-def test_background_pictures_are_left_out_or_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, left_out: str, count: int
-) -> None:
-    dataset = a_data_folder(tmp_path / "images", count=3, empty=2)
-    with caplog.at_level(logging.INFO, logger="sightline"):
-        found = examples(a_config("DATALOADER.FILTER_EMPTY_ANNOTATIONS", left_out), dataset, tmp_path, "config")
-    assert len(found) == count
-    told = "2 of 3 pictures without boxes are left out (DATALOADER.FILTER_EMPTY_ANNOTATIONS)" in caplog.messages
-    assert told is (left_out == "True")
-
-
 def test_training_on_background_batches(tmp_path: Path) -> None:
     """Batches of two out of six pictures of which one has a box: most hold none at all."""
     dataset = a_data_folder(tmp_path / "images", empty=5)
     run = run_training(a_config(), dataset=dataset, images=tmp_path / "images", output=tmp_path / "run", workers=0)
     assert all(torch.isfinite(value).all() for value in weights_of(run.checkpoint).values())
-
-
-def test_pictures_that_hold_crowds_only_teach_nothing(tmp_path: Path) -> None:
-    crowd = a_record(1, instances=(an_instance(crowd=True),))
-    with pytest.raises(DatasetError, match="hold no box to learn from"):
-        examples(a_config(), a_dataset([crowd]), tmp_path, "config")
-
-
-def masked(dataset: Dataset) -> Dataset:
-    """The same with every box outlined."""
-    images = tuple(
-        replace(
-            image,
-            instances=tuple(
-                replace(i, segmentation=((i.box[0], i.box[1], i.box[2], i.box[1], i.box[2], i.box[3], i.box[0], i.box[3]),))
-                for i in image.instances
-            ),
-        )
-        for image in dataset.images
-    )
-    return replace(dataset, images=images)
-
-
-def with_masks(config: Config, **model: Any) -> Config:
-    return replace(config, model=replace(config.model, **({"mask_on": True} | model)))
-
-
-def with_input(config: Config, *, crop: CropOptions | None = None, **options: Any) -> Config:
-    return replace(config, input=replace(config.input, crop=crop or config.input.crop, **options))
-
-
-@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
-def test_examples_with_masks(tmp_path: Path, mask_format: str) -> None:
-    dataset = masked(a_data_folder(tmp_path))
-    found = examples(with_input(with_masks(a_config()), mask_format=mask_format), dataset, tmp_path, "config")
-    assert (found.with_masks, found.mask_format) == (True, mask_format)
-    assert isinstance((found.example(Draw(0, 0)).masks or ())[0], tuple if mask_format == "polygon" else np.ndarray)
-
-
-@pytest.mark.parametrize("changes", [{"mask_on": False}, {"meta_architecture": "RetinaNet"}], ids=["off", "no mask head"])
-def test_examples_without_masks(tmp_path: Path, changes: dict[str, object]) -> None:
-    found = examples(with_masks(a_config(), **changes), masked(a_data_folder(tmp_path)), tmp_path, "config")
-    assert found.example(Draw(0, 0)).masks is None
-
-
-def test_masks_that_are_wanted_and_missing(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"training data: 6 of 6 boxes have no mask, .*set MODEL\.MASK_ON False"):
-        examples(with_masks(a_config()), a_data_folder(tmp_path), tmp_path, "config")
-
-
-def test_examples_are_cropped_if_that_is_enabled(tmp_path: Path) -> None:
-    dataset, crop = a_data_folder(tmp_path), CropOptions(enabled=True, type="absolute_range", size=(20, 30))
-    assert examples(with_input(a_config(), crop=crop), dataset, tmp_path, "config").how.crop == Crop("absolute_range", (20, 30))
-    idle = replace(crop, enabled=False, type="diagonal", size=())
-    assert examples(with_input(a_config(), crop=idle), dataset, tmp_path, "config").how.crop is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "size", "message"),
-    [
-        pytest.param("diagonal", (0.5, 0.5), r"INPUT\.CROP\.TYPE is 'diagonal'\. Supported: relative, rel", id="kind"),
-        pytest.param("relative", (0.5,), r"INPUT\.CROP\.SIZE is \[0\.5\], of type 'relative'\. Give two", id="one number"),
-        pytest.param("relative", (0.5, 0), r"SIZE is \[0\.5, 0\], .* Give two numbers above 0\.", id="zero"),
-        pytest.param("absolute", (float("inf"), 9), r"SIZE is \[inf, 9\], .* Give two numbers above 0\.", id="infinite"),
-        pytest.param("relative_range", (0.5, 1.5), r"Give shares of the picture, at most 1\.", id="more than all"),
-        pytest.param("absolute", (0.9, 0.9), r"SIZE is \[0\.9, 0\.9\], of type 'absolute'\. Give whole pixels\.", id="shares"),
-        pytest.param("absolute_range", (30, 20), r"Give the lower end of the range first\.", id="a range that falls"),
-    ],
-)
-def test_crops_that_are_refused(tmp_path: Path, kind: str, size: tuple[float, ...], message: str) -> None:
-    config = with_input(a_config(), crop=CropOptions(enabled=True, type=kind, size=size))
-    with pytest.raises(ConfigError, match=message):
-        examples(config, a_data_folder(tmp_path), tmp_path, "config")
-
-
-def test_everything_that_is_wrong_with_the_input_is_told_at_once(tmp_path: Path) -> None:
-    crop = CropOptions(enabled=True, type="diagonal", size=())
-    config = with_input(a_config(), crop=crop, mask_format="vector", min_size_train=())
-    with pytest.raises(ConfigError, match=r"INPUT\.MASK_FORMAT is 'vector'\. Supported: polygon, bitmask\.") as caught:
-        examples(config, a_data_folder(tmp_path), tmp_path, "config")
-    assert len(caught.value.problems) == 4

@@ -3,8 +3,10 @@
 B: batch. Names in the state dict are Detectron2's: `stem.conv1`, `res2.0.conv1.norm`, `res2.0.shortcut`, ...
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 
 from sightline.model.norms import Conv, fill_msra, frozen
 
@@ -86,8 +88,10 @@ class BottleneckBlock(nn.Module):
 class ResNet(nn.Module):
     """Features by stage name, {"res2": (B, C, H/4, W/4), ...}.
 
-    channels, strides: of every feature it gives.
+    recomputed: training keeps no activations inside the blocks and computes them again for the gradients (arXiv:1604.06174)
     """
+
+    recomputed = False
 
     def __init__(self, stem: Stem, stages: dict[str, nn.Sequential], out_features: tuple[str, ...]) -> None:
         super().__init__()
@@ -101,10 +105,20 @@ class ResNet(nn.Module):
         x = self.stem(x)
         features = {"stem": x} if "stem" in self.out_features else {}
         for name in self.stage_names:
-            x = self.get_submodule(name)(x)
+            x = self.run_stage(name, x)
             if name in self.out_features:
                 features[name] = x
         return features
+
+    def run_stage(self, name: str, x: Tensor) -> Tensor:
+        """One stage; block by block where activations are computed again, since that is what memory is counted in."""
+        stage = self.get_submodule(name)
+        if not (self.recomputed and self.training and torch.is_grad_enabled()):
+            out: Tensor = stage(x)
+            return out
+        for block in stage.children():
+            x = checkpoint(block, x, use_reentrant=False)
+        return x
 
     def freeze(self, at: int) -> None:
         """Stop learning in the stem (1) and the stages up to res`at` (2: stem and res2, ...). 0 freezes nothing."""

@@ -1,15 +1,20 @@
-"""What happens after a step: losses checked, written and shown, checkpoints saved."""
+"""What happens after a step: losses checked, written and shown, the detector measured, checkpoints saved."""
 
 import json
 import logging
+import math
 import resource
+import signal
 import statistics
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from rich.console import Console
@@ -17,11 +22,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from sightline.dataset.loader import Example
-from sightline.errors import RunError
+from sightline.errors import ConfigError, RunError
+from sightline.training.learner import Learner
 from sightline.training.loop import Losses
-from sightline.training.state import TrainingState, save_checkpoint
+from sightline.training.processes import Processes
+from sightline.training.state import BEST, INTERRUPTED, TrainingState, plain, remove_old, save_checkpoint, write_checkpoint
 
 LOG = logging.getLogger(__name__)
+
+METRICS = "metrics.json"
 
 WINDOW = 20
 """Steps that are smoothed and written together, as in Detectron2: medians, so that one odd batch does not show as a trend."""
@@ -29,7 +38,10 @@ WINDOW = 20
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The run at one moment. losses: medians of the window; times in seconds a step; memory in MiB."""
+    """The run at one moment. losses: medians of the window; times in seconds a step; memory in MiB.
+
+    data_wait_share: of the window's time, what was spent waiting for pictures
+    """
 
     step: int
     steps: int
@@ -41,6 +53,7 @@ class Progress:
     images_per_s: float
     eta_s: float
     max_mem_mib: int
+    data_wait_share: float = 0.0
 
     def line(self) -> str:
         """Detectron2's console line with its keys, which people's metric expressions read."""
@@ -61,6 +74,7 @@ class Progress:
             "lr": self.lr,
             "time": self.time_s,
             "images_per_s": self.images_per_s,
+            "data_wait_share": self.data_wait_share,
             "eta_seconds": self.eta_s,
             "max_mem_mib": self.max_mem_mib,
         }
@@ -80,33 +94,150 @@ def peak_memory_mib(device: torch.device) -> int:
     return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
+EXPLODED = 1e6
+"""A loss above this is no learning any more; no detector's comes near it."""
+
+
+class Signal:
+    """Remembers that the process was asked to end (SIGTERM: what a spot interruption and a scheduler send)."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Inside the block SIGTERM is remembered instead of ending the process. Only a main thread can listen."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self.remember)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def remember(self, number: int, frame: object) -> None:
+        self.came = True
+
+
 @dataclass(slots=True)
-class StopOnBadLoss:
-    """Ends a run whose losses are no longer numbers, before it saves worthless weights."""
+class Guard:
+    """Ends a run, on all processes at the same step: losses that are no numbers, SIGTERM, or the time limit.
+
+    time_limit_s: of the whole run, what was trained before a resume included; None has none
+    """
+
+    processes: Processes
+    signal: Signal
+    time_limit_s: float | None = None
 
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
-        bad = {
-            name: value.item() for name, value in losses.items() if not torch.isfinite(value)
-        }  # a sync a step, as Detectron2
+        values = {name: value.item() for name, value in losses.items()}  # a sync a step, as in Detectron2
+        bad = {name: value for name, value in values.items() if not abs(value) <= EXPLODED}
+        late = self.time_limit_s is not None and state.seconds >= self.time_limit_s
+        broken, asked, over = self.processes.most([bool(bad), self.signal.came, late])
         if bad:
             raise RunError(
                 f"step {state.step - 1}",
                 f"losses are no numbers any more: {bad}; the batch was {', '.join(example.file_name for example in batch)}",
                 "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or set SOLVER.CLIP_GRADIENTS.ENABLED True.",
             )
+        if broken:
+            raise RunError(f"step {state.step - 1}", "another process has no numbers any more", "Its own message says more.")
+        if asked:
+            state.ending = INTERRUPTED
+        elif over:
+            state.ending = f"the time limit of {self.time_limit_s:.0f} s is reached"
+
+
+class Tracker(Protocol):
+    """Where figures of a run go: a file, TensorBoard, MLflow."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def evaluation(self, step: int, numbers: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Validate:
+    """Measures the detector every `period` steps and at the end, keeps the best, and ends a run that gets no better.
+
+    measure:  gives {"bbox/AP": ..., "val_loss": ...} of the detector as it is
+    metric:   which of them decides; "val_loss" is the better the lower, all others the higher
+    patience: evaluations in a row without a better one; 0 never ends a run
+    """
+
+    learner: Learner
+    measure: Callable[[], Mapping[str, float]]
+    period: int
+    steps: int
+    folder: Path
+    metric: str
+    patience: int
+    trackers: Sequence[Tracker] = ()
+
+    def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
+        ends = state.step == self.steps or state.ending not in ("", INTERRUPTED)
+        if state.ending == INTERRUPTED or self.period <= 0 or not (ends or state.step % self.period == 0):
+            return
+        numbers = self.measure()
+        if self.metric not in numbers:
+            raise ConfigError("--metric", f"is {self.metric!r}", f"Evaluation gives {', '.join(numbers)}.")
+        value = numbers[self.metric]
+        LOG.info("evaluation after step %d: %s", state.step - 1, shown(numbers, self.metric))
+        if self.learner.processes.first:
+            append(self.folder / METRICS, json.dumps({"iteration": state.step - 1, **finite(numbers)}))
+            for tracker in self.trackers:
+                tracker.evaluation(state.step, finite(numbers))
+        if self.better(value, state.best):
+            state.best, state.best_step, state.stale = value, state.step, 0
+            self.keep(state)
+        else:
+            state.stale += 1
+        if self.patience and state.stale >= self.patience and not state.ending:
+            state.ending = f"{self.metric} has not got better than {state.best} for {state.stale} evaluations"
+
+    def better(self, value: float, best: float | None) -> bool:
+        if math.isnan(value):
+            return False
+        return best is None or (value < best if self.metric.startswith("val_loss") else value > best)
+
+    def keep(self, state: TrainingState) -> None:
+        """The weights that were measured, as model_best.pth."""
+        if self.learner.processes.first:
+            with self.learner.evaluated() as detector:
+                write_checkpoint(self.folder / BEST, {"model": plain(detector), "iteration": state.step - 1})
+
+
+def finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Without nan, which JSON does not know: what there was nothing to measure of."""
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def shown(numbers: Mapping[str, float], metric: str) -> str:
+    """The numbers that a line has room for."""
+    names = dict.fromkeys(name for name in (metric, "bbox/AP", "bbox/AP50", "segm/AP", "val_loss") if name in numbers)
+    return "  ".join(f"{name}: {numbers[name]:.4g}" for name in names)
 
 
 @dataclass(slots=True)
 class Report:
-    """Medians of every WINDOW steps to metrics.json, as a line to log.txt beside it, and to `show` (a progress bar)."""
+    """Medians of every WINDOW steps to metrics.json, as a line to log.txt beside it, to `show` (a bar) and to the trackers.
+
+    Losses and times are means over the processes, pictures a second their sum; the first process writes.
+    """
 
     steps: int
     optimizer: torch.optim.Optimizer
     metrics: Path
     show: Callable[[Progress], None]
     device: torch.device
+    processes: Processes = Processes()  # noqa: RUF009  # frozen
+    trackers: Sequence[Tracker] = ()
     clock: Callable[[], float] = time.perf_counter
-    window: deque[tuple[dict[str, float], float, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    window: deque[tuple[dict[str, float], float, int, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
     last: float = 0.0
 
     def __post_init__(self) -> None:
@@ -114,48 +245,66 @@ class Report:
 
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
         now = self.clock()
-        self.window.append(({name: value.item() for name, value in losses.items()}, now - self.last, len(batch)))
+        values = {name: value.item() for name, value in losses.items()}
+        self.window.append((values, now - self.last, len(batch) * self.processes.count, state.waited))
         self.last = now
-        if state.step % WINDOW and state.step != self.steps:
+        if state.step % WINDOW and state.step != self.steps and not state.ending:
             return
         progress = self.progress(state.step)
+        if not self.processes.first:
+            return
         append(self.metrics, json.dumps(progress.as_metrics()))
         append(self.metrics.with_name("log.txt"), f"{time.strftime('%m/%d %H:%M:%S')}{progress.line()}")
         self.show(progress)
+        for tracker in self.trackers:
+            tracker.progress(progress)
 
     def progress(self, step: int) -> Progress:
-        times = [seconds for _, seconds, _ in self.window]
+        times = [seconds for _, seconds, _, _ in self.window]
         names = self.window[-1][0]
+        losses = {name: statistics.median(losses[name] for losses, *_ in self.window) for name in names}
+        shared = self.processes.mean(
+            {
+                **losses,
+                "total_loss": statistics.median(sum(losses.values()) for losses, *_ in self.window),
+                "data_wait_share": sum(waited for *_, waited in self.window) / max(sum(times), 1e-9),
+            }
+        )
         return Progress(
             step=step,
             steps=self.steps,
-            losses={name: statistics.median(losses[name] for losses, _, _ in self.window) for name in names},
-            total_loss=statistics.median(sum(losses.values()) for losses, _, _ in self.window),
+            losses={name: shared[name] for name in names},
+            total_loss=shared["total_loss"],
             lr=self.optimizer.param_groups[0]["lr"],
             time_s=statistics.median(times),
             last_time_s=times[-1],
-            images_per_s=sum(count for _, _, count in self.window) / max(sum(times), 1e-9),
+            images_per_s=sum(count for _, _, count, _ in self.window) / max(sum(times), 1e-9),
             eta_s=statistics.median(times) * (self.steps - step),
             max_mem_mib=peak_memory_mib(self.device),
+            data_wait_share=shared["data_wait_share"],
         )
 
 
 @dataclass(slots=True)
 class SaveCheckpoints:
-    """model_0000999.pth every `period` steps. The last one is the run's own to save. factor: the schedule's, by step."""
+    """model_0000999.pth every `period` steps, and at once when the run is interrupted; the `keep` newest stay.
+
+    The last one is the run's own to save.
+    """
 
     folder: Path
-    model: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    factor: Callable[[int], float]
+    learner: Learner
     period: int
     steps: int
+    keep: int = 0
 
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
-        if self.period > 0 and state.step % self.period == 0 and state.step < self.steps:
-            name, factor = f"model_{state.step - 1:07d}.pth", self.factor(state.step)
-            path = save_checkpoint(self.folder, name, self.model, self.optimizer, state, next_factor=factor)
+        due = self.period > 0 and state.step % self.period == 0 and state.step < self.steps and not state.ending
+        if due or (state.ending == INTERRUPTED and state.step < self.steps):
+            path = save_checkpoint(self.folder, f"model_{state.step - 1:07d}.pth", self.learner, state)
             LOG.info("saved %s", path)
+            if self.learner.processes.first:
+                remove_old(self.folder, self.keep)
 
 
 def log_line(progress: Progress) -> None:

@@ -1,15 +1,14 @@
 """The training loop. Everything optional is a hook; everything that must survive a kill is in `TrainingState`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.dataset.loader import Example
-from sightline.model.instances import Targets
-from sightline.training.optimizer import Clip
+from sightline.training.learner import Learner
 from sightline.training.state import TrainingState
 
 Losses = Mapping[str, Tensor]
@@ -22,28 +21,19 @@ class Hook(Protocol):
 
 
 def train(
-    model: nn.Module,
-    batches: Iterator[list[Example]],
-    *,
-    optimizer: torch.optim.Optimizer,
-    factor: Callable[[int], float],
-    clip: Clip,
-    state: TrainingState,
-    hooks: Iterable[Hook],
-    steps: int,
+    learner: Learner, batches: Iterator[list[Example]], *, state: TrainingState, hooks: Iterable[Hook], steps: int
 ) -> None:
-    """Train until `state.step == steps`. factor: step -> factor on every group's `initial_lr`."""
-    model.train()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    """Train until `state.step == steps`, or until a hook gives the run another ending."""
+    began = time.perf_counter()
+    before = state.seconds
+    asked = began
     for batch in islice(batches, max(steps - state.step, 0)):
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor(state.step)
-        targets = [Targets(example.boxes, example.labels, example.masks) for example in batch]
-        losses: Losses = model([example.image for example in batch], targets)
-        optimizer.zero_grad()
-        torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        clip(parameters)
-        optimizer.step()
+        state.waited = time.perf_counter() - asked
+        losses = learner.step(batch, state.step)
         state.step += 1
+        state.seconds = before + time.perf_counter() - began
         for hook in hooks:
             hook.after_step(state, losses, batch)
+        if state.ending:
+            return
+        asked = time.perf_counter()

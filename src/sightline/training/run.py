@@ -17,27 +17,35 @@ import torch
 import sightline
 from sightline.config.architecture import class_count, class_count_key, proposes_only, with_class_count
 from sightline.config.schema import Config
-from sightline.config.yaml_dialect import dump
-from sightline.dataset.loader import default_workers, load_batches
+from sightline.config.support import is_ignored
+from sightline.config.yaml_dialect import dump, flat, load_file
+from sightline.dataset.loader import default_workers, load_batches, require_shares
 from sightline.downloads import cache_folder, fetch, is_address
-from sightline.errors import CheckpointError, ConfigError, SightlineError
+from sightline.errors import CheckpointError, ConfigError, Interrupted, Problem, SightlineError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_weights, read_weights
 from sightline.model.detector import Detector
 from sightline.model.families import family_of
 from sightline.records import Dataset
 from sightline.storage import write_json, write_text
-from sightline.tensors import choose_device
+from sightline.training.arithmetic import prepare
+from sightline.training.asked import NOTHING, Asked, decided, doubts, scaled
+from sightline.training.ema import Ema
 from sightline.training.examples import examples
-from sightline.training.hooks import Progress, Report, SaveCheckpoints, StopOnBadLoss, log_line
-from sightline.training.loop import train
+from sightline.training.hooks import METRICS, Guard, Progress, Report, SaveCheckpoints, Signal, Tracker, Validate, log_line
+from sightline.training.learner import Learner
+from sightline.training.loop import Hook, train
 from sightline.training.optimizer import build_clip, build_optimizer
+from sightline.training.precision import Precision
+from sightline.training.processes import Processes, joined
 from sightline.training.schedule import lr_factor
-from sightline.training.state import FINAL, LAST, TrainingState, last_checkpoint, resume, save_checkpoint
+from sightline.training.settings import PLAIN, Settings
+from sightline.training.state import FINAL, INTERRUPTED, LAST, TrainingState, last_checkpoint, resume, save_checkpoint
+from sightline.training.validation import Validation, fixed_examples
 
 LOG = logging.getLogger(__name__)
 
-METRICS, RUN = "metrics.json", "run.json"
+RUN = "run.json"
 
 DEFAULT_CLASSES = class_count(Config())
 
@@ -83,6 +91,9 @@ def run_training(
     dataset: Dataset,
     images: Path,
     output: Path,
+    validation: tuple[Dataset, Path] | None = None,
+    settings: Settings = PLAIN,
+    asked: Asked = NOTHING,
     resuming: bool = False,
     device: str = "auto",
     workers: int | None = None,
@@ -90,8 +101,12 @@ def run_training(
     show: Callable[[Progress], None] = log_line,
     where: str = "config",
 ) -> Run:
-    """Train on `dataset`, whose pictures lie in `images`, until SOLVER.MAX_ITER.
+    """Train on `dataset`, whose pictures lie in `images`, until SOLVER.MAX_ITER or an earlier ending.
 
+    Under `torchrun` every process calls it and takes its share of each batch.
+
+    validation: the data set that TEST.EVAL_PERIOD measures on, and where its pictures lie
+    settings, asked: what the configuration has no keys for, and what people ask for in other words
     resuming: go on from `output`'s last checkpoint; a run that was killed before its first begins again
     device:   "auto" follows MODEL.DEVICE: the GPU if there is one
     workers:  processes that read pictures; None chooses for this machine
@@ -101,53 +116,204 @@ def run_training(
         ConfigError: what is asked is not supported or contradicts the data set.
         CheckpointError: weights that cannot be read or fit nowhere.
         SightlineError: `output` holds a run already, or one of other classes.
-        RunError: the losses are no numbers any more.
+        RunError: the losses are no numbers any more, or a checkpoint cannot be saved.
+        Interrupted: SIGTERM came; the run is saved and can go on.
     """
-    began = time.perf_counter()
-    last = last_checkpoint(output) if resuming else None
-    begun = read_run(output) if last is not None else {}
-    require_fresh(output, resuming)
-    require_same_classes(output, begun, dataset.class_names)
-    config = with_seed(with_classes(config, dataset.class_names, where), begun)
-    training_set = examples(config, dataset, images, where)
-    # The run owns its process: initial weights and the sampling of anchors draw from torch's global generator.
-    torch.manual_seed(config.seed)
-    model = build_detector(config, where)
-    if last is None:
-        start_from(model, config.model.weights, cache_folder(os.environ) if cache is None else cache)
-    model.to(choose_device(device, config.model.device))
-    solver = config.solver
-    optimizer, factor = build_optimizer(model, solver), lr_factor(solver)
-    state = TrainingState() if last is None else resume(last, model, optimizer)
-    if state.step:
-        LOG.info("resumed from %s at step %d", last, state.step)
-    output.mkdir(parents=True, exist_ok=True)
-    if last is None:
-        (output / METRICS).unlink(missing_ok=True)  # of a run killed before its first checkpoint
-    write_text(output / "config.yaml", dump(config))
-    write_json(output / RUN, describe(dataset, config), indent=1)
-    train(
-        model,
-        load_batches(
+    signal = Signal()
+    with signal.heard(), joined() as processes:
+        job = Job(
+            config, dataset, images, output, validation, settings, asked, resuming, device, workers,
+            cache or cache_folder(os.environ), show if processes.first else no_show, where, processes, signal,
+        )  # fmt: skip
+        return job.run()
+
+
+def no_show(progress: Progress) -> None:
+    """Only the first process speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One process's part in a training: `run_training`'s arguments, and its peers."""
+
+    config: Config
+    dataset: Dataset
+    images: Path
+    output: Path
+    validation: tuple[Dataset, Path] | None
+    settings: Settings
+    asked: Asked
+    resuming: bool
+    device: str
+    workers: int | None
+    cache: Path
+    show: Callable[[Progress], None]
+    where: str
+    processes: Processes
+    signal: Signal
+
+    def run(self) -> Run:
+        began = time.perf_counter()
+        last = last_checkpoint(self.output) if self.resuming else None
+        begun = read_run(self.output) if last is not None else {}
+        require_fresh(self.output, self.resuming)
+        require_same_classes(self.output, begun, self.dataset.class_names)
+        config = self.decide(begun)
+        if last is not None:
+            require_same_run(self.output, config)
+        training_set = examples(config, self.dataset, self.images, self.where, self.settings)
+        learner = self.learner(config, fresh=last is None)
+        state = TrainingState() if last is None else resume(last, learner)
+        if state.step:
+            self.say(f"resumed from {last} at step {state.step}")
+        if self.processes.first:
+            self.open_folder(config, fresh=last is None)
+        trackers = self.trackers(config, state) if self.processes.first else ()
+        hooks = self.hooks(config, learner, trackers, fresh=last is None)
+        batches = load_batches(
             training_set,
-            batch_size=solver.ims_per_batch,
+            batch_size=config.solver.ims_per_batch,
             by_shape=config.dataloader.aspect_ratio_grouping,
             start=state.step,
-            workers=default_workers(os.cpu_count() or 1) if workers is None else workers,
-        ),
-        optimizer=optimizer,
-        factor=factor,
-        clip=build_clip(solver),
-        state=state,
-        hooks=(
-            StopOnBadLoss(),
-            Report(solver.max_iter, optimizer, output / METRICS, show, model.device),
-            SaveCheckpoints(output, model, optimizer, factor, solver.checkpoint_period, solver.max_iter),
-        ),
-        steps=solver.max_iter,
-    )
-    checkpoint = save_checkpoint(output, FINAL, model, optimizer, state, next_factor=factor(state.step))
-    return Run(output, checkpoint, dataset.class_names, state.step, time.perf_counter() - began)
+            workers=self.worker_count,
+            rank=self.processes.rank,
+            ranks=self.processes.count,
+            on_bad=self.settings.on_bad_picture,
+        )
+        train(learner, batches, state=state, hooks=hooks, steps=config.solver.max_iter)
+        return self.finish(learner, state, trackers, began)
+
+    @property
+    def worker_count(self) -> int:
+        return default_workers(os.cpu_count() or 1) if self.workers is None else self.workers
+
+    def say(self, line: str) -> None:
+        if self.processes.first:
+            LOG.info("%s", line)
+
+    def decide(self, begun: Mapping[str, object]) -> Config:
+        """The configuration of this run: its classes, its seed, and what was asked for.
+
+        Raises:
+            ConfigError: it contradicts the data set or the number of processes.
+        """
+        config = with_classes(self.config, self.dataset.class_names, self.where)
+        config, said = decided(config, self.asked, count_pictures(config, self.dataset))
+        config, more = scaled(config, self.processes.count)
+        config = with_seed(config, begun)
+        config = replace(config, seed=self.processes.from_first(config.seed))
+        require_shares(config.solver.ims_per_batch, self.processes.count)
+        for line in (*said, *more):
+            self.say(line)
+        for line in doubts(config):
+            self.say(f"warning: {line}")
+        return config
+
+    def learner(self, config: Config, *, fresh: bool) -> Learner:
+        """The detector with its weights, ready for its first step."""
+        settings = self.settings
+        # The run owns its process: initial weights and the sampling of anchors draw from torch's global generator.
+        torch.manual_seed(config.seed)
+        detector = build_detector(config, self.where)
+        if fresh:
+            start_from(detector, config.model.weights, self.cache)
+        device = self.processes.device(self.device, config.model.device)
+        detector.to(device)
+        prepare(detector, settings)
+        if self.processes.rank:  # each process samples differently; all began with the same weights
+            torch.manual_seed(config.seed + self.processes.rank)
+        return Learner(
+            detector,
+            build_optimizer(detector, config.solver),
+            factor=lr_factor(config.solver),
+            clip=build_clip(config.solver),
+            precision=Precision(enabled=config.solver.amp.enabled, kind=settings.precision, device=device),
+            processes=self.processes,
+            accumulate=settings.accumulate,
+            ema=Ema(detector, settings.ema) if settings.ema else None,
+        )
+
+    def open_folder(self, config: Config, *, fresh: bool) -> None:
+        self.output.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            (self.output / METRICS).unlink(missing_ok=True)  # of a run killed before its first checkpoint
+        write_text(self.output / "config.yaml", dump(config))
+        write_json(self.output / RUN, describe(self.dataset, config, self.settings, self.processes.count), indent=1)
+
+    def trackers(self, config: Config, state: TrainingState) -> tuple[Tracker, ...]:
+        return ()
+
+    def hooks(self, config: Config, learner: Learner, trackers: Sequence[Tracker], *, fresh: bool) -> list[Hook]:
+        """What is done after every step, in this order: the guard decides first whether the run goes on."""
+        settings, solver = self.settings, config.solver
+        found: list[Hook] = [Guard(self.processes, self.signal, settings.time_limit_s)]
+        measure = self.measure(config, learner)
+        if measure is not None:
+            found.append(
+                Validate(
+                    learner,
+                    measure,
+                    config.test.eval_period,
+                    solver.max_iter,
+                    self.output,
+                    metric=settings.metric,
+                    patience=settings.patience,
+                    trackers=trackers,
+                )
+            )
+        device = learner.detector.device
+        report = Report(solver.max_iter, learner.optimizer, self.output / METRICS, self.show, device, self.processes, trackers)
+        return [*found, report, SaveCheckpoints(self.output, learner, solver.checkpoint_period, solver.max_iter, settings.keep)]
+
+    def measure(self, config: Config, learner: Learner) -> Validation | None:
+        """What TEST.EVAL_PERIOD measures with; None where there is nothing to measure on.
+
+        Raises:
+            ConfigError: measuring is asked for, and there are no pictures for it.
+        """
+        if config.test.eval_period <= 0:
+            if self.settings.patience:
+                raise ConfigError("--patience", "needs evaluations", "Set TEST.EVAL_PERIOD.")
+            return None
+        if self.validation is None:
+            raise ConfigError(
+                f"{self.where}: TEST.EVAL_PERIOD",
+                "asks for evaluations, and there is no validation part",
+                "Split the data set (sightline dataset split), name a part with --validate-on, or set it to 0.",
+            )
+        dataset, images = self.validation
+        if dataset.class_names != self.dataset.class_names:
+            raise ConfigError(
+                "validation part",
+                f"has the classes {list(dataset.class_names)}, the training part {list(self.dataset.class_names)}",
+                "Import the data set again.",
+            )
+        return Validation(learner, config, dataset, images, fixed_examples(config, dataset, images))
+
+    def finish(self, learner: Learner, state: TrainingState, trackers: Sequence[Tracker], began: float) -> Run:
+        """The run's last checkpoint, unless it is to go on.
+
+        Raises:
+            Interrupted: it is.
+        """
+        for tracker in trackers:
+            tracker.close()
+        if state.ending == INTERRUPTED:
+            raise Interrupted(
+                self.output,
+                f"was asked to end, and is saved after {state.step:,} steps",
+                "Go on with the same command and --resume.",
+            )
+        if state.ending:
+            self.say(f"ended after {state.step:,} steps: {state.ending}")
+        checkpoint = save_checkpoint(self.output, FINAL, learner, state)
+        return Run(self.output, checkpoint, self.dataset.class_names, state.step, time.perf_counter() - began)
+
+
+def count_pictures(config: Config, dataset: Dataset) -> int:
+    """Pictures that are learned from: an epoch."""
+    everything = not config.dataloader.filter_empty_annotations
+    return sum(everything or any(not instance.crowd for instance in image.instances) for image in dataset.images)
 
 
 def require_fresh(output: Path, resuming: bool) -> None:
@@ -208,7 +374,32 @@ def start_from(model: Detector, weights: str, cache: Path) -> None:
         LOG.info("weights %s: %s", weights, line)
 
 
-def describe(dataset: Dataset, config: Config) -> dict[str, object]:
+COMPARED = ("DATALOADER.", "INPUT.", "MODEL.", "SOLVER.IMS_PER_BATCH", "SEED")
+FREE = ("MODEL.WEIGHTS", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST")
+"""Keys (by their beginning) that must stay as they were when a run goes on; those among them that need not, because they change
+neither the weights' shapes nor the pictures."""
+
+
+def require_same_run(output: Path, config: Config) -> None:
+    """Nothing, if a resumed run goes on with the detector and the pictures that it began with.
+
+    Raises:
+        ConfigError: every key that differs.
+    """
+    path = output / "config.yaml"
+    if not path.is_file():
+        return
+    before, now = flat(load_file(path)), flat(config)
+    problems = [
+        Problem(key, f"is {now[key]!r}, and was {before[key]!r} when the run in {output} began", "Set it back, or train anew.")
+        for key in now
+        if key.startswith(COMPARED) and key not in FREE and is_ignored(key) is None and now[key] != before[key]
+    ]
+    if problems:
+        raise ConfigError.collected(problems)
+
+
+def describe(dataset: Dataset, config: Config, settings: Settings, processes: int) -> dict[str, object]:
     """run.json: what Detectron2's config cannot hold."""
     return {
         "format": 1,
@@ -218,5 +409,7 @@ def describe(dataset: Dataset, config: Config) -> dict[str, object]:
         "steps": config.solver.max_iter,
         "batch_size": config.solver.ims_per_batch,
         "seed": config.seed,
+        "processes": processes,
+        "settings": settings.as_dict(),
         "versions": {"sightline": sightline.__version__, "torch": torch.__version__},
     }

@@ -56,3 +56,7 @@ class Settings:
     def as_dict(self) -> dict[str, object]:
         """For run.json."""
         return asdict(self)
+
+
+PLAIN = Settings()
+"""All off."""

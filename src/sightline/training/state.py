@@ -6,7 +6,8 @@ need (random generators, running values that are no weights) stands under "sight
 """
 
 import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,69 +15,133 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import CheckpointError
+from sightline.errors import CheckpointError, RunError
 from sightline.model.checkpoint import load_exactly, read_checkpoint, state_dict_of
 from sightline.storage import atomic_write, write_text
+from sightline.training.learner import Learner
 
 LAST = "last_checkpoint"
 FINAL = "model_final.pth"
+BEST = "model_best.pth"
+
+
+INTERRUPTED = "interrupted"
+"""The ending of a run that is to go on: its weights are saved, and are not the final ones."""
+
+STEP_NAME = re.compile(r"model_\d{7}\.pth")
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """The step that comes next, counted from 0. Everything else that changes lives in the model and the optimizer."""
+    """Where a run stands. What else changes lives in the model and the optimizer.
+
+    step:    the next one, counted from 0
+    best:    the best value of the chosen metric so far, and best_step, after how many steps it was reached
+    stale:   evaluations since then
+    seconds: spent training, before a resume, too
+    waited:  seconds that the last step waited for its pictures
+    ending:  why the run ends before its last step; empty while it does not
+    """
 
     step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    ending: str = ""
+
+    def lasting(self) -> dict[str, object]:
+        """What a resumed run begins with, besides the step."""
+        return {"best": self.best, "best_step": self.best_step, "stale": self.stale, "seconds": self.seconds}
 
 
 def save_checkpoint(
     folder: Path,
     name: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     state: TrainingState,
-    *,
-    next_factor: float | None = None,
 ) -> Path:
     """Write `folder/name` whole, then let `last_checkpoint` name it: that file never names a broken one.
 
-    next_factor: of the schedule at `state.step`. Detectron2 takes the rate of its first resumed step from the file; without
-                 the factor that is the rate of the last step done
+    All processes call it, since each has random generators of its own; the first one writes.
+
+    Raises:
+        RunError: it cannot be written; the last checkpoint is as it was.
     """
-    buffer = io.BytesIO()
-    torch.save(checkpoint_content(model, optimizer, state, next_factor), buffer)
     path = folder / name
-    with atomic_write(path) as file:
-        file.write(buffer.getbuffer())
-    write_text(folder / LAST, name)
+    ranks = learner.processes.gather(own_state(learner.detector))
+    if learner.processes.first:
+        write_checkpoint(path, checkpoint_content(learner, state, ranks))
+        write_text(folder / LAST, name)
     return path
 
 
-def checkpoint_content(
-    model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState, next_factor: float | None
-) -> dict[str, object]:
-    """All that a checkpoint holds."""
+def write_checkpoint(path: Path, content: Mapping[str, object]) -> None:
+    """One file, whole or not at all.
+
+    Raises:
+        RunError: there is no space or no permission.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    try:
+        with atomic_write(path) as file:
+            file.write(buffer.getbuffer())
+    except OSError as error:
+        raise RunError(
+            path,
+            f"cannot be saved ({error.strerror or error}); the checkpoint before it is as it was",
+            "Make room (see --keep), then go on with --resume.",
+        ) from error
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """All but the `keep` newest checkpoints of the way; 0 removes none. `last_checkpoint` names the newest."""
+    saved = sorted(path for path in folder.iterdir() if STEP_NAME.fullmatch(path.name))
+    for path in saved[:-keep] if keep else []:
+        path.unlink()
+
+
+def own_state(model: nn.Module) -> dict[str, object]:
+    """What each process has for itself: its random generators, and running values that are no weights."""
+    return {"rng": generators(), "buffers": {key: value.clone() for key, value in running_buffers(model).items()}}
+
+
+def checkpoint_content(learner: Learner, state: TrainingState, ranks: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """All that a checkpoint holds. ranks: `own_state` of every process.
+
+    Detectron2 takes the rate of its first resumed step from the file, so the rates in it are those of the next step.
+    """
     last_done = state.step - 1
-    momenta = optimizer.state_dict()  # by position: the model registers its parts in Detectron2's order, so it is the same
-    if next_factor is not None:
-        for group in momenta["param_groups"]:  # copies of the optimizer's own
-            group["lr"] = group.get("initial_lr", group["lr"]) * next_factor
+    momenta = learner.optimizer.state_dict()  # by position: the model registers its parts in Detectron2's order
+    factor = learner.factor(state.step)
+    for group in momenta["param_groups"]:  # copies of the optimizer's own
+        group["lr"] = group.get("initial_lr", group["lr"]) * factor
     rates = [group.get("initial_lr", group["lr"]) for group in momenta["param_groups"]]
     schedule = {"base_lrs": rates, "last_epoch": state.step}
+    trainer = {"iteration": last_done, "optimizer": momenta}
+    own: dict[str, object] = {"ranks": list(ranks), "state": state.lasting()}
+    if learner.precision.scaler.is_enabled():
+        trainer["grad_scaler"] = learner.precision.scaler.state_dict()
+    weights = plain(learner.detector)
+    if learner.ema is not None:
+        own["learning"] = weights  # "model" is what predicts: the running mean
+        weights = learner.ema.state()
     return {
-        # A plain dict: state_dict() carries the versions of our modules, and by these Detectron2's frozen norms would take
-        # our running variances for those of an old release and subtract epsilon.
-        "model": dict(model.state_dict()),
+        "model": weights,
         "optimizer": momenta,
         "scheduler": schedule,
         "iteration": last_done,
-        "trainer": {
-            "iteration": last_done,
-            "hooks": {"LRScheduler": dict(schedule)},
-            "_trainer": {"iteration": last_done, "optimizer": momenta},
-        },
-        "sightline": {"rng": generators(), "buffers": {key: value.clone() for key, value in running_buffers(model).items()}},
+        "trainer": {"iteration": last_done, "hooks": {"LRScheduler": dict(schedule)}, "_trainer": trainer},
+        "sightline": own,
     }
+
+
+def plain(model: nn.Module) -> dict[str, Tensor]:
+    """Its state as a plain dict: state_dict() carries the versions of our modules, and by these Detectron2's frozen norms would
+    take our running variances for those of an old release and subtract epsilon."""
+    return dict(model.state_dict())
 
 
 def places(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[tuple[str, int]]]:
@@ -123,7 +188,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     return path
 
 
-def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+def resume(path: Path, learner: Learner) -> TrainingState:
     """Load a checkpoint that `save_checkpoint` or Detectron2 wrote (its trainer or its plain script); the state to go on from.
 
     Raises:
@@ -134,17 +199,23 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Tr
     if momenta is None or not isinstance(iteration, int):
         raise CheckpointError(path, "holds weights only", "Start from it with --weights instead of --resume.")
     tensors = state_dict_of(content, path)
-    load_exactly(model, tensors, path)
+    own = mapping(content.get("sightline"))
+    load_exactly(learner.detector, tensors, path)
+    state = TrainingState(step=iteration + 1)
     try:
-        load_momenta(optimizer, momenta, model, tensors)
-        own = content.get("sightline")
-        if isinstance(own, dict):
-            restore(own, model)
+        if learner.ema is not None:
+            learner.ema.load(plain(learner.detector))
+        if "learning" in own:
+            learner.detector.load_state_dict(own["learning"])  # type: ignore[arg-type]  # read from a file: checked by torch
+        load_momenta(learner.optimizer, momenta, learner.detector, tensors)
+        restore(own, learner, mapping(mapping(content.get("trainer")).get("_trainer")))
+        for name, value in mapping(own.get("state")).items():
+            setattr(state, name, value)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
             path, f"does not fit the configuration ({error})", "Resume with the configuration that the run began with."
         ) from error
-    return TrainingState(step=iteration + 1)
+    return state
 
 
 def progress_in(content: Mapping[str, object]) -> tuple[object, object]:
@@ -190,11 +261,17 @@ def load_momenta(optimizer: torch.optim.Optimizer, saved: Any, model: nn.Module,
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def restore(own: Mapping[str, Any], model: nn.Module) -> None:
-    """Random generators and running values as they were; older checkpoints have no running values."""
-    for name, buffer in running_buffers(model).items():
-        if name in own.get("buffers", {}):
-            buffer.copy_(own["buffers"][name])
-    torch.set_rng_state(own["rng"]["cpu"])
-    if "cuda" in own["rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(own["rng"]["cuda"])
+def restore(own: Mapping[str, Any], learner: Learner, trainer: Mapping[str, Any]) -> None:
+    """Random generators, running values and the loss scale as they were. Detectron2's checkpoints have no generators, and a run
+    that goes on with other processes than it had takes the first one's."""
+    ranks = own.get("ranks") or ([own] if "rng" in own else [])  # our first checkpoints had one process and no list
+    if ranks:
+        mine = ranks[learner.processes.rank if learner.processes.rank < len(ranks) else 0]
+        for name, buffer in running_buffers(learner.detector).items():
+            if name in mine.get("buffers", {}):
+                buffer.copy_(mine["buffers"][name])
+        torch.set_rng_state(mine["rng"]["cpu"])
+        if "cuda" in mine["rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(mine["rng"]["cuda"])
+    if "grad_scaler" in trainer and learner.precision.scaler.is_enabled():
+        learner.precision.scaler.load_state_dict(trainer["grad_scaler"])

@@ -1,0 +1,132 @@
+"""How good a detector is while it trains: its losses and COCO scores on pictures that it does not learn from.
+
+Measuring leaves no trace: random generators, norms' statistics and running values are afterwards what they were, so a run that
+is measured gives the same weights as one that is not.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sightline.config.architecture import has_masks, proposes_only
+from sightline.config.schema import Config
+from sightline.dataset.loader import Example, TrainingSet
+from sightline.dataset.sampling import Draw
+from sightline.dataset.transforms import Augmentation
+from sightline.evaluation.coco import Scores, evaluate_detections
+from sightline.evaluation.predicting import detect_all
+from sightline.evaluation.proposals import evaluate_proposals
+from sightline.model.build import build_predictor
+from sightline.model.detector import Detector
+from sightline.model.instances import Targets
+from sightline.records import Dataset, Detections, Model
+from sightline.training.learner import Learner
+from sightline.training.state import running_buffers
+
+SEED = 0
+"""Of the sampling of anchors and proposals in validation losses: the same for every evaluation, so that they compare."""
+
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class Validation:
+    """Measures `learner`'s detector on `dataset`, whose pictures lie in `images`. Every process measures its share.
+
+    examples: the same pictures as the network sees them, without variation, for the losses
+    """
+
+    def __init__(self, learner: Learner, config: Config, dataset: Dataset, images: Path, examples: TrainingSet) -> None:
+        self.learner, self.config, self.dataset, self.images, self.examples = learner, config, dataset, images, examples
+
+    def __call__(self) -> dict[str, float]:
+        """{"val_loss": ..., "val_loss_cls": ..., "bbox/AP": ..., ...}, the same in every process."""
+        processes = self.learner.processes
+        processes.share_buffers(self.learner.detector)
+        with self.learner.evaluated() as detector, untouched(detector):
+            numbers = self.losses(detector) | self.scores(detector)
+        detector.train()
+        return processes.from_first(numbers)
+
+    def losses(self, detector: Detector) -> dict[str, float]:
+        """Mean losses a picture, one picture at a time; pictures without objects count like the others."""
+        processes = self.learner.processes
+        totals: dict[str, float] = {}
+        detector.train()
+        for module in detector.modules():
+            if isinstance(module, NORMS):
+                module.eval()
+        mine = range(processes.rank, len(self.examples), processes.count)
+        for index in mine:
+            torch.manual_seed(SEED + index)
+            for name, value in self.learner_losses(detector, self.examples.example(Draw(index, index))).items():
+                totals[name] = totals.get(name, 0.0) + value
+        parts = processes.gather((len(mine), totals))
+        count = sum(number for number, _ in parts)
+        names = dict.fromkeys(name for _, part in parts for name in part)
+        means = {f"val_{name}": sum(part.get(name, 0.0) for _, part in parts) / count for name in names}
+        return {"val_loss": sum(means.values()), **means}
+
+    def learner_losses(self, detector: Detector, example: Example) -> dict[str, float]:
+        """Of one picture, without gradients. (The parallel model would wait for the other processes.)"""
+        target = Targets(example.boxes, example.labels, example.masks)
+        with torch.no_grad(), self.learner.precision.forward():
+            losses: Mapping[str, torch.Tensor] = detector([example.image], [target])
+        return {name: value.item() for name, value in losses.items()}
+
+    def scores(self, detector: Detector) -> dict[str, float]:
+        """COCO's numbers, {"bbox/AP": 0 to 1, ...}: every process detects in its share, the first one measures all."""
+        processes = self.learner.processes
+        model = Model(
+            build_predictor(detector, self.config),
+            self.dataset.class_names,
+            "training",
+            proposes=proposes_only(self.config),
+        )
+        share = replace(self.dataset, images=self.dataset.images[processes.rank :: processes.count])
+        with self.learner.precision.forward():
+            parts = processes.gather(detect_all(model, share, self.images))
+        if not processes.first:
+            return {}
+        found: dict[int, Detections] = {key: value for part in parts for key, value in part.items()}
+        return numbers_of(
+            evaluate_proposals(self.dataset, found) if model.proposes else evaluate_detections(self.dataset, found)
+        )
+
+
+def fixed_examples(config: Config, dataset: Dataset, images: Path) -> TrainingSet:
+    """All pictures of `dataset` at the size of prediction, without variation.
+
+    Raises:
+        DatasetError: masks are learned, and boxes here have none.
+    """
+    options = config.input
+    how = Augmentation(min_sizes=(options.min_size_test,), max_size=options.max_size_test, sampling="choice", flip="none")
+    return TrainingSet(
+        dataset.images,
+        images,
+        how,
+        color_order=options.format,
+        seed=SEED,
+        with_masks=has_masks(config),
+        mask_format=options.mask_format,
+    )
+
+
+def numbers_of(scores: Mapping[str, Scores]) -> dict[str, float]:
+    """{"bbox/AP": ..., "bbox/AP-cat": ...}, Detectron2's names, values 0 to 1."""
+    return {f"{kind}/{name}": value for kind, found in scores.items() for name, value in found.numbers().items()}
+
+
+@contextmanager
+def untouched(detector: Detector) -> Iterator[None]:
+    """Whatever the block does, torch's generators and the detector's running values are afterwards as they were."""
+    kept = {name: buffer.clone() for name, buffer in running_buffers(detector).items()}
+    devices = [detector.device] if detector.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+    for name, buffer in running_buffers(detector).items():
+        buffer.copy_(kept[name])
