@@ -124,7 +124,7 @@ class RunError(SightlineError):
     exit_code: ClassVar[int] = 1
 
 
-class Interrupted(RunError):
+class Interrupted(RunError):  # noqa: N818  # no failure of anything
     """SIGTERM came in the middle of work that is saved and can go on. The exit code is that of a process that it ended."""
 
     exit_code: ClassVar[int] = 143

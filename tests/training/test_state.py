@@ -155,7 +155,7 @@ def test_a_write_that_is_cut_off_leaves_the_checkpoint_before(
 
     with monkeypatch.context() as patched:
         patched.setattr(*((storage.os, "fsync", fail) if failing == "fsync" else (Path, "replace", fail)))
-        with pytest.raises(RunError, match="cannot be saved .No space left"):
+        with pytest.raises(RunError, match=r"cannot be saved \(No space left"):
             saved(tmp_path, "model_0000003.pth")
     assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, "model_0000001.pth"]
     found = last_checkpoint(tmp_path)
