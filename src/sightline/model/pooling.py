@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from sightline.model.roi_rows import roi_align_rows
+
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224
 """A box of 224 px, ImageNet's picture size, is pooled from level p4, as in the FPN paper."""
 
@@ -25,25 +27,42 @@ class Pooler(nn.Module):
     def levels(self, boxes: Tensor) -> Tensor:
         """(P,) index of the feature level for boxes (P, 4)."""
         size = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-        level = torch.floor(CANONICAL_LEVEL + torch.log2(size / CANONICAL_SIZE + 1e-8))
+        level = torch.floor(CANONICAL_LEVEL + torch.log2(size / CANONICAL_SIZE + 1e-8)).nan_to_num(nan=0.0)
         return level.clamp(self.first_level, self.first_level + len(self.strides) - 1).to(torch.int64) - self.first_level
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """boxes: (P_i, 4) a picture; the answer is in their order, picture after picture."""
         picture = torch.cat([box.new_full((len(box), 1), float(i)) for i, box in enumerate(boxes)])
         rois = torch.cat((picture, torch.cat(tuple(boxes))), dim=1)  # (P, 5)
+        if learns_on_cpu(features) and len(rois):
+            levels = self.levels(rois[:, 1:]) if len(features) > 1 else torch.zeros_like(rois[:, 0], dtype=torch.int64)
+            return roi_align_rows(
+                features,
+                rois,
+                levels,
+                resolution=self.resolution,
+                strides=self.strides,
+                sampling_ratio=self.sampling_ratio,
+                aligned=self.aligned,
+            )
         if len(features) == 1:
             return self.pool(features[0], rois, self.strides[0])
-        side = self.resolution
-        pooled = features[0].new_zeros((len(rois), features[0].shape[1], side, side))
         levels = self.levels(rois[:, 1:])
-        for index, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
-            chosen = (levels == index).nonzero().squeeze(1)
-            pooled = pooled.index_put((chosen,), self.pool(feature, rois[chosen], stride).to(pooled.dtype))
-        return pooled
+        places = [(levels == index).nonzero().squeeze(1) for index in range(len(features))]
+        parts = [
+            self.pool(feature, rois[place], stride)
+            for feature, place, stride in zip(features, places, self.strides, strict=True)
+        ]
+        return torch.cat(parts).index_select(0, torch.cat(places).argsort())
 
     def pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
         pooled: Tensor = roi_align(
             feature, rois.to(feature.dtype), (self.resolution, self.resolution), 1.0 / stride, self.sampling_ratio, self.aligned
         )
         return pooled
+
+
+def learns_on_cpu(features: Sequence[Tensor]) -> bool:
+    """Whether gradients will go back into `features` and are to be computed where torchvision's kernel is slow."""
+    first = features[0]
+    return first.device.type == "cpu" and first.dtype == torch.float32 and torch.is_grad_enabled() and first.requires_grad
