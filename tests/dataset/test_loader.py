@@ -4,25 +4,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders import a_data_folder, a_record, an_instance
+from builders import a_data_folder, a_mask, a_record, an_instance
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 from torch.testing import assert_close
 
 from sightline.dataset.crops import Crop
-from sightline.dataset.loader import (
-    Example,
-    Reading,
-    TrainingSet,
-    default_workers,
-    load_batches,
-)
+from sightline.dataset.loader import Example, Reading, TrainingSet, default_workers, load_batches, require_shares
 from sightline.dataset.sampling import Draw
 from sightline.dataset.transforms import Augmentation
-from sightline.errors import DatasetError, ImageError
+from sightline.errors import ConfigError, DatasetError, ImageError
 from sightline.geometry.masks import bounds, encode, in_grid, rasterise
 from sightline.records import Box, ImageSize, Instance, Polygons, Rle
 
@@ -34,8 +31,9 @@ def a_training_set(folder: Path, how: Augmentation = VARIED, *, seed: int = 0, o
     return TrainingSet(a_data_folder(folder).images, folder, how, color_order=order, seed=seed)
 
 
-def some_batches(examples: TrainingSet, count: int, *, start: int = 0, workers: int = 0) -> list[list[Example]]:
-    return list(islice(load_batches(examples, batch_size=2, by_shape=True, start=start, workers=workers), count))
+def some_batches(examples: TrainingSet, count: int, **options: Any) -> list[list[Example]]:
+    defaults = {"batch_size": 2, "by_shape": True, "start": 0, "workers": 0}
+    return list(islice(load_batches(examples, **(defaults | options)), count))
 
 
 def assert_same(one: Sequence[Sequence[Example]], other: Sequence[Sequence[Example]]) -> None:
@@ -346,3 +344,225 @@ def test_run_lengths_that_are_broken(tmp_path: Path) -> None:
     broken = an_instance(0, BOX, segmentation=Rle(SQUARE_PICTURE, "garbage"))
     with pytest.raises(DatasetError, match=r"square\.png: has a mask whose run lengths are broken \(RLE"):
         a_masked_set(tmp_path, broken).example(Draw(0, 0))
+
+
+EVERYTHING = replace(
+    VARIED, rotate=True, mosaic=0.5, scale_jitter=(0.5, 1.5), colour=0.5, crop=Crop("relative_range", (0.6, 0.6))
+)
+TURNED = replace(VARIED, rotate=True)
+
+
+def a_varied_set(
+    folder: Path, how: Augmentation = EVERYTHING, *, filled: bool = False, mask_format: str = "polygon"
+) -> TrainingSet:
+    """Six pictures with an outlined or filled rectangle each, and all that can be varied."""
+    images = a_data_folder(folder, masks=True).images
+    if filled:
+        images = tuple(
+            replace(record, instances=tuple(replace(i, segmentation=a_mask(i.box, record.size)) for i in record.instances))
+            for record in images
+        )
+    return TrainingSet(images, folder, how, color_order="BGR", seed=0, with_masks=True, mask_format=mask_format)
+
+
+@pytest.fixture(scope="module")
+def varied_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("varied")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    position=st.integers(0, 10_000),
+    index=st.integers(0, 5),
+    rotate=st.booleans(),
+    mosaic=st.sampled_from([0.0, 1.0]),
+    jitter=st.sampled_from([None, (0.3, 2.0)]),
+    crop=st.sampled_from([None, Crop("relative_range", (0.4, 0.4))]),
+    flip=st.sampled_from(["none", "horizontal", "vertical"]),
+    filled=st.booleans(),
+    mask_format=st.sampled_from(["polygon", "bitmask"]),
+)
+def test_whatever_is_varied_boxes_are_inside_and_masks_agree(
+    varied_folder: Path,
+    position: int,
+    index: int,
+    rotate: bool,
+    mosaic: float,
+    jitter: tuple[float, float] | None,
+    crop: Crop | None,
+    flip: str,
+    filled: bool,
+    mask_format: str,
+) -> None:
+    how = replace(VARIED, rotate=rotate, mosaic=mosaic, scale_jitter=jitter, crop=crop, flip=flip)
+    example = a_varied_set(varied_folder, how, filled=filled, mask_format=mask_format).example(Draw(index, position))
+    height, width = example.image.shape[1:]
+    assert max(height, width) <= how.max_size
+    assert len(example.boxes) == len(example.labels) == len(example.masks or ())
+    scale = max(height, width) / 48  # how large a pixel of the file has become, at most
+    for (x1, y1, x2, y2), mask in zip(example.boxes.tolist(), example.masks or (), strict=True):
+        assert 0 <= x1 < x2 <= width
+        assert 0 <= y1 < y2 <= height
+        if isinstance(mask, np.ndarray):
+            assert mask.shape == (height, width)
+        np.testing.assert_allclose(bounds(mask), (x1, y1, x2, y2), atol=1 + scale if isinstance(mask, np.ndarray) else 1e-4)
+
+
+def test_a_mosaic_shows_what_its_labels_say(varied_folder: Path) -> None:
+    """Bright pixels are in boxes, and boxes are bright: in mosaics of grey pictures with one bright rectangle each."""
+    how = replace(PLAIN, min_sizes=(0,), mosaic=1.0)
+    examples = a_varied_set(varied_folder, how)
+    counts = []
+    for position in range(20):
+        example = examples.example(Draw(position % 6, position))
+        assert example.image.shape[1:] == tuple(examples.images[position % 6].size)
+        names = example.file_name.split(" + ")
+        assert len(names) == 4
+        assert names[0] == examples.images[position % 6].file_name
+        bright = (example.image[0] > 150).numpy()
+        claimed = np.zeros_like(bright)
+        for x1, y1, x2, y2 in example.boxes.round().int().tolist():
+            claimed[y1:y2, x1:x2] = True
+            assert bright[y1:y2, x1:x2].mean() > 0.7
+        assert (bright & ~claimed).sum() < 0.1 * bright.sum() + 30  # what is hardly visible has no box
+        counts.append(len(example.boxes))
+    assert 2 < np.mean(counts) <= 4
+
+
+def test_a_mosaic_comes_as_often_as_asked(varied_folder: Path) -> None:
+    examples = a_varied_set(varied_folder, replace(PLAIN, mosaic=0.3))
+    share = np.mean(["+" in examples.example(Draw(0, position)).file_name for position in range(200)])
+    assert 0.2 < share < 0.4
+
+
+def test_a_turned_picture_is_known_before_it_is_read(tmp_path: Path) -> None:
+    """So it shares a batch with those that are held as it is shown."""
+    examples = a_varied_set(tmp_path, TURNED)
+    assert {examples.lies(Draw(0, position)) for position in range(10)} == {True, False}
+    for position in range(10):
+        height, width = examples.example(Draw(0, position)).image.shape[1:]
+        assert (height > width) == examples.lies(Draw(0, position))
+    for batch in some_batches(examples, 12):
+        assert len({example.image.shape[2] > example.image.shape[1] for example in batch}) == 1
+
+
+@pytest.mark.parametrize("how", [VARIED, PLAIN], ids=["varied", "plain"])
+def test_what_is_off_draws_nothing(tmp_path: Path, how: Augmentation) -> None:
+    """Strengths of nothing are off; the first number drawn is that of a size, as before there was anything else."""
+    examples = a_varied_set(tmp_path, how)
+    zeros = a_varied_set(tmp_path, replace(how, rotate=False, mosaic=0.0, colour=0.0, scale_jitter=None))
+    assert_same(some_batches(zeros, 4), some_batches(examples, 4))
+    rng, quarters = examples.begin(Draw(0, 3))
+    assert quarters == 0
+    assert rng.bit_generator.state == np.random.default_rng([0, 3]).bit_generator.state
+
+
+@pytest.mark.parametrize("how", [EVERYTHING, TURNED], ids=["everything", "turned"])
+def test_workers_and_resuming_see_the_same_variations(tmp_path: Path, how: Augmentation) -> None:
+    examples = a_varied_set(tmp_path, how)
+    whole = some_batches(examples, 6)
+    assert_same(some_batches(examples, 6, workers=2), whole)
+    assert_same(some_batches(examples, 4, start=2), whole[2:])
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(2, 0), (4, 0), (2, 1)])
+@pytest.mark.parametrize("by_shape", [True, False])
+def test_processes_share_what_one_would_see(tmp_path: Path, ranks: int, workers: int, by_shape: bool) -> None:
+    """Every picture of every batch is with exactly one of them, from any step on."""
+    examples = a_varied_set(tmp_path)
+    examples.factors = np.array([1, 1.5, 2, 1, 1, 1.2], dtype=np.float32)
+    whole = some_batches(examples, 5, batch_size=4, by_shape=by_shape)
+    shares = [
+        some_batches(examples, 3, batch_size=4, by_shape=by_shape, start=2, workers=workers, rank=rank, ranks=ranks)
+        for rank in range(ranks)
+    ]
+    assert all(len(batch) == 4 // ranks for share in shares for batch in share)
+    together = [[batches[place % ranks][place // ranks] for place in range(4)] for batches in zip(*shares, strict=True)]
+    assert_same(together, whole[2:])
+
+
+@pytest.mark.parametrize(("batch_size", "ranks"), [(1, 1), (4, 2), (16, 8), (6, 6)])
+def test_equal_shares(batch_size: int, ranks: int) -> None:
+    require_shares(batch_size, ranks)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "ranks", "message"),
+    [
+        (6, 4, r"^SOLVER\.IMS_PER_BATCH: is 6, which 4 processes cannot share equally\. Give 4 or 8\.$"),
+        (
+            2,
+            8,
+            r"^SOLVER\.IMS_PER_BATCH: is 2, and 8 processes train: 6 of them would have no picture\. "
+            r"Give 8 or a multiple of it, or start at most 2 processes\.$",
+        ),
+    ],
+)
+def test_unequal_shares(tmp_path: Path, batch_size: int, ranks: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_shares(batch_size, ranks)
+    with pytest.raises(ConfigError, match=message):
+        some_batches(a_training_set(tmp_path), 1, batch_size=batch_size, ranks=ranks)
+
+
+def damage(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("how", [VARIED, EVERYTHING], ids=["plain", "mosaics"])
+def test_a_picture_that_cannot_be_read_gives_its_place_to_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int, how: Augmentation
+) -> None:
+    """Nothing else changes, and every file is named once."""
+    examples = a_varied_set(tmp_path, how)
+    whole = some_batches(examples, 9)
+    damage(tmp_path, "002.png", "006.png")
+    found = some_batches(examples, 9, workers=workers, on_bad="skip")
+    replaced = {"002.png": "003.png", "006.png": "001.png"}
+    for before, after in zip(whole, found, strict=True):
+        for one, other in zip(before, after, strict=True):
+            names = one.file_name.split(" + ")
+            assert other.file_name == " + ".join(replaced.get(name, name) for name in names)
+            assert len(other.skipped) == sum(name in replaced for name in names)
+            if not other.skipped:
+                assert_same([[other]], [[one]])
+    assert len(caplog.messages) == 2
+    for name, message in zip(("002.png", "006.png"), sorted(caplog.messages), strict=True):
+        assert message.startswith("warning: skipped, the next picture comes in its place: ")
+        assert f"{name}: is empty (0 bytes). " in message
+
+
+def test_the_replacement_varies_as_the_replaced_would_have(tmp_path: Path) -> None:
+    examples = a_training_set(tmp_path)
+    expected = examples.example(Draw(2, 7))
+    damage(tmp_path, "002.png")
+    found = examples.example(Draw(1, 7), skip=True)
+    assert [Path(problem.where).name for problem in found.skipped] == ["002.png"]
+    assert_same([[found]], [[expected]])
+
+
+def test_processes_replace_alike(tmp_path: Path) -> None:
+    examples = a_varied_set(tmp_path)
+    damage(tmp_path, "002.png", "003.png")
+    whole = some_batches(examples, 4, batch_size=4, on_bad="skip")
+    for rank in range(2):
+        share = some_batches(examples, 4, batch_size=4, on_bad="skip", rank=rank, ranks=2)
+        assert_same(share, [batch[rank::2] for batch in whole])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_if_no_picture_can_be_read_skipping_ends(tmp_path: Path, workers: int) -> None:
+    examples = a_training_set(tmp_path)
+    damage(tmp_path, *(record.file_name for record in examples.images))
+    with pytest.raises(DatasetError, match=r"00\d\.png: is empty") as caught:
+        some_batches(examples, 1, on_bad="skip", workers=workers)
+    assert len(caught.value.problems) == 6  # each once, though both pictures of the batch met all of them
+
+
+def test_without_skipping_it_stops(tmp_path: Path) -> None:
+    examples = a_training_set(tmp_path)
+    damage(tmp_path, "002.png")
+    with pytest.raises(DatasetError, match=r"002\.png: is empty"):
+        some_batches(examples, 4)

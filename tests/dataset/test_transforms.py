@@ -11,6 +11,7 @@ from sightline.dataset.transforms import (
     Augmentation,
     augment,
     draw_min_size,
+    draw_size,
     flip_boxes,
     flip_mask,
     scale_boxes,
@@ -164,17 +165,23 @@ CROPS = [None, Crop("relative", (0.7, 0.8)), Crop("relative_range", (0.5, 0.5)),
 
 @pytest.mark.parametrize("flip", ["none", "horizontal", "vertical"])
 @pytest.mark.parametrize("crop", CROPS, ids=str)
-@pytest.mark.parametrize("seed", range(4))
-def test_a_box_and_its_masks_follow_the_pixels(flip: str, crop: Crop | None, seed: int) -> None:
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_box_and_its_masks_follow_the_pixels(flip: str, crop: Crop | None, quarters: int) -> None:
     """A rectangle is painted, outlined and filled; afterwards all three are where the bright pixels are."""
     box, size = (30.0, 40.0, 110.0, 90.0), ImageSize(120, 160)
     masks = [(rectangle(box),), rasterise((rectangle(box),), size)]
     image, moved, varied = augment(
-        a_painting(size, [box]), boxes(box), how(flip=flip, crop=crop), np.random.default_rng(seed), masks
+        a_painting(size, [box]),
+        boxes(box),
+        how(flip=flip, crop=crop, scale_jitter=(0.7, 1.4)),
+        np.random.default_rng(quarters),
+        masks,
+        quarters=quarters,
     )
     outlines, bitmap = varied
     assert isinstance(bitmap, np.ndarray)
     assert bitmap.shape == image.shape[:2]
+    assert (image.shape[0] > image.shape[1]) == (quarters % 2 == 1) or crop is not None
     for found in (moved[0], bounds(outlines), bounds(bitmap)):
         np.testing.assert_allclose(found, bright_box(image), atol=1.01)
     np.testing.assert_allclose(bounds(outlines), moved[0], atol=1e-9)
@@ -256,13 +263,15 @@ def test_outlines_and_bitmaps_are_the_same_thing(
     assert not (bitmap & ~widened(found, reach)).any()
 
 
-@given(st.integers(0, 10_000), st.sampled_from(CROPS), st.sampled_from(["none", "horizontal", "vertical"]))
-def test_boxes_and_cut_outlines_are_within_the_picture(seed: int, crop: Crop | None, flip: str) -> None:
+@given(st.integers(0, 10_000), st.sampled_from(CROPS), st.sampled_from(["none", "horizontal", "vertical"]), st.integers(0, 3))
+def test_boxes_and_cut_outlines_are_within_the_picture(seed: int, crop: Crop | None, flip: str, quarters: int) -> None:
     rng = np.random.default_rng(seed)
     corners = rng.random((5, 2, 2)) * (100, 80)
     rows = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     masks = [(rectangle(tuple(row)),) for row in rows]
-    image, moved, varied = augment(a_painting(ImageSize(80, 100), []), rows, how(crop=crop, flip=flip), rng, masks)
+    image, moved, varied = augment(
+        a_painting(ImageSize(80, 100), []), rows, how(crop=crop, flip=flip), rng, masks, quarters=quarters
+    )
     assert len(varied) == 5
     for row in [*moved, *map(bounds, varied)]:
         x1, y1, x2, y2 = row
@@ -280,3 +289,69 @@ def test_masks_are_taken_one_by_one() -> None:
     assert given_masks[1].all()
     _, _, varied = augment(a_painting(ImageSize(60, 60), []), boxes(), how(), np.random.default_rng(2), iter(given_masks))
     assert len(varied) == 2
+
+
+WIDE = ImageSize(100, 200)
+
+
+def sizes_drawn(jitter: tuple[float, float], picture: ImageSize = WIDE, **changes: object) -> np.ndarray:
+    """(1000,) shorter sides."""
+    options = how(**({"max_size": 10_000, "scale_jitter": jitter} | changes))
+    return np.array([min(draw_size(picture, options, np.random.default_rng(seed))) for seed in range(1000)])
+
+
+def test_size_jitter_halves_as_often_as_it_doubles() -> None:
+    found = sizes_drawn((0.5, 2.0)) / 60
+    assert 0.5 <= found.min() < 0.52
+    assert 1.94 < found.max() <= 2.0
+    assert abs((found < 1).mean() - 0.5) < 0.05
+    np.testing.assert_allclose(np.quantile(np.log2(found), [0.25, 0.75]), [-0.5, 0.5], atol=0.1)
+
+
+def test_size_jitter_is_upon_the_drawn_size() -> None:
+    assert set(sizes_drawn((1.5, 1.5), min_sizes=(40, 60))) == {60, 90}
+
+
+def test_size_jitter_never_exceeds_the_longest_side() -> None:
+    """The picture is twice as wide as high."""
+    assert sizes_drawn((0.5, 2.0), max_size=150).max() == 75
+
+
+def test_size_jitter_of_pictures_that_keep_their_own_size() -> None:
+    found = sizes_drawn((0.5, 2.0), min_sizes=(0,)) / 100
+    assert 0.5 <= found.min() < 0.55
+    assert 1.8 < found.max() <= 2.0
+    assert min(sizes_drawn((0.001, 0.001), picture=ImageSize(9, 9), min_sizes=(0,))) == 1
+
+
+def test_colour_leaves_boxes_masks_and_size_alone() -> None:
+    """It is drawn last, so a picture is cut, resized and mirrored as it would be without."""
+    picture, rows = a_painting(ImageSize(60, 90), [(5, 5, 30, 30)]), boxes((5, 5, 30, 30))
+    for seed in range(5):
+        plain, coloured = (
+            augment(
+                picture,
+                rows,
+                how(min_sizes=(30, 40, 50), flip="horizontal", crop=Crop("relative_range", (0.7, 0.7)), colour=colour),
+                np.random.default_rng(seed),
+                [(rectangle((5, 5, 30, 30)),)],
+            )
+            for colour in (0.0, 0.8)
+        )
+        assert coloured[0].shape == plain[0].shape
+        assert (coloured[0] != plain[0]).mean() > 0.3
+        np.testing.assert_array_equal(coloured[1], plain[1])
+        np.testing.assert_array_equal(coloured[2][0], plain[2][0])
+
+
+def test_a_turned_picture_is_cropped_and_mirrored_as_it_is_shown() -> None:
+    """A window of 50 rows and 40 columns, whichever way the picture was held."""
+    for quarters in range(4):
+        image, *_ = augment(
+            a_painting(ImageSize(100, 120), []),
+            boxes(),
+            how(min_sizes=(0,), crop=Crop("absolute", (50, 40))),
+            np.random.default_rng(0),
+            quarters=quarters,
+        )
+        assert image.shape == (50, 40, 3)
