@@ -16,8 +16,11 @@ from sightline.storage import write_text
 ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 """Where `detectron2://` addresses lead."""
 
-DIGEST = re.compile(r"_([0-9a-f]{6,32})\.(?:pkl|pth)$")
-"""Zoo files carry the first digits of their md5: model_final_f6e8b1.pkl."""
+DIGESTS = (
+    ("md5", re.compile(r"_([0-9a-f]{6,32})\.(?:pkl|pth)$")),
+    ("sha256", re.compile(r"-([0-9a-f]{8})\.pth$")),
+)
+"""Files carry the first digits of their digest: model_final_f6e8b1.pkl of Detectron2, resnet50-0676ba61.pth of torchvision."""
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
@@ -91,11 +94,13 @@ def download(url: str, partial: Path) -> None:
 
 def check_digest(partial: Path, name: str, url: str) -> None:
     """Nothing, if the name promises no digest or the file keeps the promise; else the file is removed."""
-    promised = DIGEST.search(name)
-    if promised is None:
-        return
-    with partial.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if not found.startswith(promised[1]):
-        partial.unlink()
-        raise SightlineError(url, f"has the md5 {found}, its name promises {promised[1]}...", "Try again; it was removed.")
+    for kind, pattern in DIGESTS:
+        promised = pattern.search(name)
+        if promised is None:
+            continue
+        with partial.open("rb") as file:
+            found = hashlib.file_digest(file, kind).hexdigest()
+        if not found.startswith(promised[1]):
+            partial.unlink()
+            what = f"has the {kind} {found}, its name promises {promised[1]}..."
+            raise SightlineError(url, what, "Try again; it was removed.")

@@ -251,8 +251,8 @@ def test_facts_that_are_damaged(tmp_path: Path, name: str, content: bytes, messa
     ("there", "chosen"),
     [
         pytest.param(("model.pth", "model_final.pth"), b"model.pth", id="a bundle's own name first"),
-        pytest.param(("model_final.pth", "model_best.pth"), b"model_final.pth", id="then the final weights"),
-        pytest.param(("model_best.pth", "model_0000009.pth"), b"model_best.pth", id="then the best"),
+        pytest.param(("model_final.pth", "model_best.pth"), b"model_best.pth", id="then the best that was measured"),
+        pytest.param(("model_final.pth", "model_0000009.pth"), b"model_final.pth", id="then the last"),
         pytest.param(("model_0000005.pth", "model_0000009.pth"), b"model_0000009.pth", id="then what last_checkpoint names"),
     ],
 )

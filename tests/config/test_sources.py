@@ -37,7 +37,7 @@ def test_a_file(tmp_path: Path) -> None:
         ),
         pytest.param(
             "xyzzy",
-            r"no preset, no zoo name and no file\. Give small, a name that `sightline zoo` lists, or a YAML file",
+            r"no preset, no zoo name and no file\. Give r50 or small, a name that `sightline zoo` lists, or a YAML file",
             id="nothing near",
         ),
         pytest.param(

@@ -190,3 +190,19 @@ def test_a_row_that_is_no_number_is_dropped(broken: float) -> None:
 def test_nothing_to_select_from(columns: int) -> None:
     found = a_selection()(torch.zeros(0, 3), torch.zeros(0, columns), SIZE)
     assert (found.boxes.shape, len(found.scores), len(found.labels)) == ((0, 4), 0, 0)
+
+
+def test_class_weights_multiply_what_a_class_adds() -> None:
+    predictor = BoxPredictor(
+        2, 2, class_agnostic=True, box_loss=BoxLoss(BoxCoder((1.0,) * 4), "smooth_l1", 0.0), box_loss_weight=1.0, sigmoid=False
+    )
+    logits, labels = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([0, 2])
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    predictor.weigh_classes(torch.tensor([3.0, 1.0]))
+    assert_close(predictor.class_loss(logits, labels), (3 * each[0] + each[1]) / 2)
+    predictor.sigmoid = True
+    rows = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[:, :2], torch.tensor([[1.0, 0.0], [0.0, 0.0]]), reduction="none"
+    )
+    assert_close(predictor.class_loss(logits, labels), (3 * rows[:, 0] + rows[:, 1]).sum() / 2)
+    assert not [name for name in predictor.state_dict() if "weights" in name]

@@ -315,3 +315,20 @@ def test_pictures_of_a_batch_are_selected_each_for_itself() -> None:
             (alone,) = model.find({name: f[picture : picture + 1] for name, f in features.items()}, [SIZE])
             assert len(found) > 0
             assert_close((found.boxes, found.scores, found.labels), (alone.boxes, alone.scores, alone.labels))
+
+
+def test_class_weights_multiply_each_classes_column() -> None:
+    model = a_detector(*RETINANET).train()
+    logits, wanted = torch.tensor([[0.5, -1.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    columns = []
+    for column in (0, 1):
+        only = torch.full((2,), 0.0)
+        only[column] = 1.0
+        model.weigh_classes(only.tolist())
+        columns.append(model.focal_loss(logits, wanted))
+    model.weigh_classes([3.0, 0.5])
+    assert_close(model.focal_loss(logits, wanted), 3 * columns[0] + 0.5 * columns[1])
+    model.weigh_classes([1.0, 1.0])
+    weighed = model.focal_loss(logits, wanted)
+    model.class_weights = None
+    assert_close(weighed, model.focal_loss(logits, wanted))

@@ -21,7 +21,8 @@ FORMAT = 1
 """Version of bundle.json. A reader refuses newer ones."""
 
 WEIGHTS, CONFIG, MANIFEST = "model.pth", "config.yaml", "bundle.json"
-RUN_WEIGHTS = ("model_final.pth", "model_best.pth")
+RUN_WEIGHTS = ("model_best.pth", "model_final.pth")
+"""Of a run, the first that is there: the best that validation measured, else the last."""
 MAX_MEMBER_BYTES = 8 * 2**30
 """Of one file in an archive; no detector here comes near it, a decompression bomb does."""
 

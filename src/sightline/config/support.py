@@ -25,12 +25,10 @@ IGNORED = {
     "MODEL.RESNETS.DEFORM_NUM_GROUPS": "acts only with DEFORM_ON_PER_STAGE, which is refused",
     "MODEL.SEM_SEG_HEAD.*": "belongs to semantic segmentation",
     "OUTPUT_DIR": "the run folder is what -o names",
-    "SOLVER.REFERENCE_WORLD_SIZE": "training runs in one process",
-    "TEST.EVAL_PERIOD": "scores are computed after training, by `sightline evaluate`",
     "TEST.EXPECTED_RESULTS": "a self-test of Detectron2's own continuous integration",
     "TEST.KEYPOINT_OKS_SIGMAS": "belongs to keypoints",
     "TEST.PRECISE_BN.*": "acts only with TEST.PRECISE_BN.ENABLED, which is refused",
-    "VERSION": "keys of version 2 are read",
+    "VERSION": "keys of version 1 are read, too, and dumped as those of version 2",
     "VIS_PERIOD": "pictures of training batches are not logged",
 }
 """Keys (or `SECTION.*`) that change no result here, and why."""
@@ -131,7 +129,6 @@ LIMITS: dict[str, tuple[Check, str]] = {
     "MODEL.ROI_MASK_HEAD.POOLER_TYPE": only("ROIAlignV2", "ROIAlign"),
     "MODEL.RPN.BBOX_REG_LOSS_TYPE": only(*BOX_LOSSES),
     "MODEL.RPN.HEAD_NAME": only("StandardRPNHead"),
-    "SOLVER.AMP.ENABLED": only(False),
     "SOLVER.BASE_LR": positive(),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": only("value", "norm"),
     "SOLVER.IMS_PER_BATCH": count(),

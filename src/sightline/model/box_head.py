@@ -57,6 +57,8 @@ class BoxPredictor(nn.Module):
     sigmoid: every class is a yes or no of its own instead of one among K + 1
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self, in_dim: int, classes: int, *, class_agnostic: bool, box_loss: BoxLoss, box_loss_weight: float, sigmoid: bool
     ) -> None:
@@ -66,6 +68,7 @@ class BoxPredictor(nn.Module):
         fill_normal(self.cls_score, std=0.01)
         fill_normal(self.bbox_pred, std=0.001)
         self.classes, self.box_loss, self.box_loss_weight, self.sigmoid = classes, box_loss, box_loss_weight, sigmoid
+        self.register_buffer("class_weights", None, persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.cls_score(x), self.bbox_pred(x)
@@ -103,11 +106,19 @@ class BoxPredictor(nn.Module):
             "loss_box_reg": box_loss / labels.numel() * self.box_loss_weight,
         }
 
+    def weigh_classes(self, weights: Tensor) -> None:
+        """Multiply what each class (K,) adds to the classification loss; background keeps 1."""
+        self.class_weights = torch.cat((weights, weights.new_ones(1)))
+
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weights = self.class_weights
         if not self.sigmoid:
-            return F.cross_entropy(logits, labels)
+            if weights is None:
+                return F.cross_entropy(logits, labels)
+            return F.cross_entropy(logits, labels, weights, reduction="sum") / len(labels)
         wanted = F.one_hot(labels, self.classes + 1)[:, :-1].to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits[:, :-1], wanted, reduction="sum") / len(labels)
+        columns = None if weights is None else weights[:-1]
+        return F.binary_cross_entropy_with_logits(logits[:, :-1], wanted, columns, reduction="sum") / len(labels)
 
 
 @dataclass(frozen=True, slots=True)

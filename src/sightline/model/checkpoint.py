@@ -1,5 +1,6 @@
 """Weights from files, and into a model with a report of what fitted. Nothing in a file is ever executed."""
 
+import logging
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from sightline.errors import CheckpointError, Problem
 from sightline.model.families import Shape, class_count, class_dependent, family_of
 from sightline.model.pickles import matched_by_end, read_pickle
+from sightline.model.torchvision_names import LEARNED_FROM, from_torchvision, is_torchvision
+
+LOG = logging.getLogger(__name__)
 
 RECOMPUTED = ("anchor_generator.cell_anchors", "pixel_mean", "pixel_std", "num_batches_tracked")
 """Buffers of older Detectron2 checkpoints that follow from the configuration; leaving them out changes nothing."""
@@ -118,11 +122,17 @@ def state_dict_of(checkpoint: Mapping[str, object], where: object) -> dict[str, 
 def read_weights(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a .pth checkpoint or of Detectron2's or Caffe2's .pkl, under the names of the model's `own` state.
 
+    A torchvision classifier's become the backbone's, and the log says what pictures it expects.
+
     Raises:
         CheckpointError: missing, damaged, or holding anything but tensors and plain containers.
     """
     if path.suffix != ".pkl":
-        return state_dict_of(read_checkpoint(path), path)
+        given = state_dict_of(read_checkpoint(path), path)
+        if not is_torchvision(given):
+            return given
+        LOG.info("%s: %s", path.name, LEARNED_FROM)
+        return matched_by_end(from_torchvision(given), own)
     if not path.is_file():
         raise CheckpointError(path, "does not exist", "Check the path.")
     with path.open("rb") as file:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline.errors import ConfigError
 from sightline.model.boxes import clip, nonempty
 from sightline.model.instances import Found, Targets
 from sightline.records import ImageSize
@@ -69,6 +70,14 @@ class Detector(nn.Module):
     def with_masks(self, features: Features, found: Sequence[Found]) -> list[Found]:
         """The same detections with the masks that an architecture gives; most give none."""
         return list(found)
+
+    def weigh_classes(self, weights: Sequence[float]) -> None:
+        """Multiply what each class adds to the classification loss. Prediction does not change.
+
+        Raises:
+            ConfigError: this architecture tells no classes apart.
+        """
+        raise ConfigError("class weights", f"mean nothing to a {type(self).__name__}", "Leave them out.")
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """{"loss_rpn_cls": scalar, ...} of one training batch; the names are Detectron2's."""

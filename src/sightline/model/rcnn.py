@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline.model.box_head import BoxPredictor
 from sightline.model.detector import Detector, Features
 from sightline.model.instances import Found, Targets
 from sightline.model.roi_heads import ROIHeads
@@ -42,6 +43,11 @@ class GeneralizedRCNN(Detector):
     def find(self, features: Features, sizes: Sequence[ImageSize]) -> list[Found]:
         proposals, _ = self.proposal_generator(features, sizes)
         return self.roi_heads.find(features, proposals, sizes)
+
+    def weigh_classes(self, weights: Sequence[float]) -> None:
+        for module in self.roi_heads.modules():
+            if isinstance(module, BoxPredictor):
+                module.weigh_classes(torch.tensor(weights, dtype=torch.float32, device=self.device))
 
     @property
     def gives_masks(self) -> bool:

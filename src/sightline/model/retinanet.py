@@ -105,6 +105,7 @@ class RetinaNet(Detector):
     """
 
     loss_normalizer: Tensor
+    class_weights: Tensor | None
     running_buffers = ("loss_normalizer",)
 
     def __init__(
@@ -132,6 +133,7 @@ class RetinaNet(Detector):
         self.focal_alpha, self.focal_gamma = focal_alpha if focal_alpha >= 0 else -1.0, focal_gamma
         self.score_threshold, self.candidates = score_threshold, candidates
         self.nms_iou, self.max_detections = nms_iou, max_detections
+        self.register_buffer("class_weights", None, persistent=False)
         self.register_buffer("loss_normalizer", torch.tensor(FIRST_NORMALISER), persistent=False)
 
     def extract(self, batch: Tensor) -> Features:
@@ -157,10 +159,21 @@ class RetinaNet(Detector):
             self.loss_normalizer.mul_(KEPT).add_(positive.sum().clamp(min=1) * (1 - KEPT))
             normaliser = self.loss_normalizer.clone()
         wanted = F.one_hot(all_labels[counted], self.head.classes + 1)[:, :-1].to(all_logits.dtype)
-        class_loss = sigmoid_focal_loss(all_logits[counted], wanted, self.focal_alpha, self.focal_gamma, reduction="sum")
+        class_loss = self.focal_loss(all_logits[counted], wanted)
         sources = everywhere.expand(len(targets), -1, 4)[positive]
         box_loss = self.box_loss(all_deltas[positive], sources, torch.stack(true_boxes)[positive])
         return {"loss_cls": class_loss / normaliser, "loss_box_reg": box_loss / normaliser}
+
+    def focal_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Sum over (N, K) logits and their 0 or 1, each class with its weight."""
+        if self.class_weights is None:
+            loss: Tensor = sigmoid_focal_loss(logits, wanted, self.focal_alpha, self.focal_gamma, reduction="sum")
+        else:
+            loss = (sigmoid_focal_loss(logits, wanted, self.focal_alpha, self.focal_gamma) * self.class_weights).sum()
+        return loss
+
+    def weigh_classes(self, weights: Sequence[float]) -> None:
+        self.class_weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
 
     @torch.no_grad()
     def assign(self, anchors: Tensor, target: Targets) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""How a detector computes, where that does not change what it computes: layout, compilation, recomputed activations."""
+"""How a detector computes: weights of its classes, memory layout, compilation, recomputed activations."""
 
 import torch
 
@@ -14,6 +14,8 @@ def prepare(detector: Detector, settings: Settings) -> None:
     Raises:
         ConfigError: what is asked for cannot be done with this detector.
     """
+    if settings.class_weights:
+        detector.weigh_classes(settings.class_weights)
     if settings.channels_last:
         detector.to(memory_format=torch.channels_last)
     if settings.recompute:
