@@ -56,6 +56,44 @@ class RPNHead(nn.Module):
             deltas.append(raw.view(batch, -1, 4, height, width).permute(0, 3, 4, 1, 2).flatten(1, 3))
         return logits, deltas
 
+    def at(self, features: Sequence[Tensor], pictures: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """((S,) logits, (S, 4) deltas): what `forward` says of S anchors of all levels (0 to R - 1) in their pictures.
+
+        With one 3x3 convolution the head runs on the 3x3 neighbourhoods of those anchors' cells alone. A loss on a few hundred
+        anchors has no gradient anywhere else, so its backward through everything would multiply zeros, a seventh of a
+        training step on the CPU.
+        """
+        if not isinstance(self.conv, Conv):
+            logits, deltas = self(features)
+            return torch.cat(logits, 1)[pictures, anchors], torch.cat(deltas, 1)[pictures, anchors]
+        per_cell = self.objectness_logits.out_channels
+        first, patches, order = 0, [], []
+        for feature in features:
+            height, width = feature.shape[-2:]
+            here = ((anchors >= first) & (anchors < first + height * width * per_cell)).nonzero().squeeze(1)
+            patches.append(neighbourhoods(feature, pictures[here], (anchors[here] - first) // per_cell))
+            order.append(here)
+            first += height * width * per_cell
+        weight = self.conv.weight.permute(0, 2, 3, 1).flatten(1)  # (D, 9 * C), in the order of the patches
+        hidden = F.relu_(F.linear(torch.cat(patches).flatten(1), weight, self.conv.bias))  # (S, D), level by level
+        hidden = hidden.index_select(0, torch.cat(order).argsort())
+        logit = F.linear(hidden, self.objectness_logits.weight.flatten(1), self.objectness_logits.bias)  # (S, A)
+        delta = F.linear(hidden, self.anchor_deltas.weight.flatten(1), self.anchor_deltas.bias)  # (S, A*4)
+        # A level begins with a cell's first anchor, so what is left over counts the anchors of a cell in every level.
+        own, rows = anchors % per_cell, torch.arange(len(anchors), device=anchors.device)
+        return logit[rows, own], delta.view(-1, per_cell, 4)[rows, own]
+
+
+def neighbourhoods(feature: Tensor, pictures: Tensor, cells: Tensor) -> Tensor:
+    """(S, 9, C): the 3x3 cells around each of `cells` (S,) in a feature (B, C, H, W), row by row; zeros beyond its edge."""
+    height, width = feature.shape[-2:]
+    near = torch.arange(-1, 2, device=cells.device)
+    y = (cells // width)[:, None] + near.repeat_interleave(3)  # (S, 9)
+    x = (cells % width)[:, None] + near.repeat(3)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    taken = feature[pictures[:, None], :, y.clamp(0, height - 1), x.clamp(0, width - 1)]  # (S, 9, C)
+    return taken * inside[:, :, None]
+
 
 class RPN(nn.Module):
     """Proposals for inference; proposals and losses for training.
@@ -95,14 +133,15 @@ class RPN(nn.Module):
         """(proposals a picture, losses). sizes: of the pictures inside the padded batch. Losses only with targets."""
         levels = [features[name] for name in self.in_features]
         anchors = self.anchors(levels)
-        logits, deltas = self.rpn_head(levels)
-        losses = {} if targets is None else self.losses(anchors, logits, deltas, sizes, targets)
+        # The losses come first: autocast would hand them the copies of the biases that it makes where nothing has gradients.
+        losses = {} if targets is None else self.losses(anchors, levels, sizes, targets)
         with torch.no_grad():  # proposals are inputs to the next stage, not a path for its gradients
+            logits, deltas = self.rpn_head(levels)
             decoded = [
-                self.box_loss.coder.decode(d.detach().flatten(0, 1), a.repeat(len(d), 1)).view(len(d), -1, 4)
+                self.box_loss.coder.decode(d.flatten(0, 1), a.repeat(len(d), 1)).view(len(d), -1, 4)
                 for d, a in zip(deltas, anchors, strict=True)
             ]
-            proposals = self.select(decoded, [level.detach() for level in logits], sizes)
+            proposals = self.select(decoded, logits, sizes)
         return proposals, losses
 
     def select(self, boxes: Sequence[Tensor], logits: Sequence[Tensor], sizes: Sequence[ImageSize]) -> list[Proposals]:
@@ -133,28 +172,19 @@ class RPN(nn.Module):
         return chosen
 
     def losses(
-        self,
-        anchors: Sequence[Tensor],
-        logits: Sequence[Tensor],
-        deltas: Sequence[Tensor],
-        sizes: Sequence[ImageSize],
-        targets: Sequence[Targets],
+        self, anchors: Sequence[Tensor], levels: Sequence[Tensor], sizes: Sequence[ImageSize], targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         """Objectness (binary cross entropy) and box loss, both summed and divided by the sample's size."""
         all_anchors = torch.cat(tuple(anchors))  # (R, 4)
-        labels, matched = [], []
-        for size, target in zip(sizes, targets, strict=True):
-            label, boxes = self.assign(all_anchors, size, target)
-            labels.append(label)
-            matched.append(boxes)
+        labels, matched = zip(*(self.assign(all_anchors, s, t) for s, t in zip(sizes, targets, strict=True)), strict=True)
         all_labels = torch.stack(labels)  # (B, R)
-        positive, counted = all_labels == 1, all_labels >= 0
-        all_logits, all_deltas = torch.cat(tuple(logits), 1), torch.cat(tuple(deltas), 1)
-        sources = all_anchors.expand(len(targets), -1, 4)[positive]
-        box_loss = self.box_loss(all_deltas[positive], sources, torch.stack(matched)[positive])
-        class_loss = F.binary_cross_entropy_with_logits(
-            all_logits[counted], all_labels[counted].to(all_logits.dtype), reduction="sum"
-        )
+        pictures, drawn = (all_labels != IGNORE).nonzero().unbind(1)  # (S,): the anchors that count, of all pictures
+        logits, deltas = self.rpn_head.at(levels, pictures, drawn)
+        drawn_labels = all_labels[pictures, drawn]
+        positive = (drawn_labels == 1).nonzero().squeeze(1)
+        true_boxes = torch.stack(matched)[pictures[positive], drawn[positive]]
+        box_loss = self.box_loss(deltas[positive], all_anchors[drawn[positive]], true_boxes)
+        class_loss = F.binary_cross_entropy_with_logits(logits, drawn_labels.to(logits.dtype), reduction="sum")
         normaliser = self.samples * len(targets)
         return {
             "loss_rpn_cls": class_loss / normaliser * self.loss_weight,
