@@ -20,7 +20,7 @@ HUE = 0.1
 def jitter(image: Image, strength: float, rng: np.random.Generator) -> Image:
     """A new (H, W, 3) RGB picture; the argument stays as it is. strength: 0 to 1.
 
-    All four are changed, in a random order. Some 60 ms of one core for 1066 x 800 px, most of it for the hue.
+    All four are changed, in a random order. Some 80 ms of one core for 1066 x 800 px, most of it for the hue.
     """
     brightness, contrast, saturation = rng.uniform(1 - SPREAD * strength, 1 + SPREAD * strength, 3).tolist()
     hue = float(rng.uniform(-HUE * strength, HUE * strength))
