@@ -135,7 +135,8 @@ def test_a_drawn_seed_is_kept_when_resuming(tmp_path: Path, monkeypatch: pytest.
 def test_drawn_seeds_differ() -> None:
     config = a_config("SEED", "-1")
     assert len({with_seed(config, {}).seed for _ in range(8)}) > 1
-    assert with_seed(a_config("SEED", "3"), {"seed": 9}).seed == 3
+    assert with_seed(a_config("SEED", "3"), {}).seed == 3
+    assert with_seed(a_config("SEED", "3"), {"seed": 9}).seed == 9  # of the run that goes on
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(

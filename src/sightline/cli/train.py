@@ -82,7 +82,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a detector; under torchrun, with all its processes."""
-    from sightline.config.sources import load
+    from sightline.config.sources import base_of, load
     from sightline.config.support import ignored, no_way_back
     from sightline.dataset.folder import open_part, require_sound
     from sightline.training.settings import Settings
@@ -90,7 +90,7 @@ def train(
     log_to_stderr()
     amp = [] if precision is None else ["SOLVER.AMP.ENABLED", str(precision is not Kind.fp32)]
     settings = load(config, [*all_overrides(overrides, weights), *amp])
-    for line in ignored(settings):
+    for line in ignored(settings, base_of(config)):
         note(f"note: ignored {line}")
     for line in no_way_back(settings):
         note(f"note: this run cannot be taken back to Detectron2: {line}")

@@ -17,6 +17,11 @@ def preset_names() -> list[str]:
     return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
+def base_of(name: str) -> Config:
+    """What somebody who gives `name` has not written: the preset or zoo configuration itself, Detectron2's defaults for a file."""
+    return load(name) if name in preset_names() or f"{name.removesuffix('.yaml')}.yaml" in ZOO else Config()
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration that `name` means: a preset, a zoo name (with or without .yaml), else a file's path.
 

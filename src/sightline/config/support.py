@@ -192,6 +192,9 @@ LIMITS |= {
 """{key: (whether a value is honoured, the values in words)}."""
 
 
+DEFAULTS = Config()
+
+
 def matches(key: str, pattern: str) -> bool:
     return key == pattern or (pattern.endswith("*") and key.startswith(pattern[:-1]) and key not in SWITCHES)
 
@@ -228,10 +231,10 @@ def require_supported(config: Config, where: str) -> None:
         raise ConfigError.collected(problems)
 
 
-def ignored(config: Config) -> list[str]:
-    """Keys set to something else than Detectron2's default that change nothing here, each with the reason."""
-    defaults = flat(Config())
-    changed = [key for key, value in flat(config).items() if value != defaults[key]]
+def ignored(config: Config, base: Config = DEFAULTS) -> list[str]:
+    """Keys set to something else than in `base` that change nothing here, each with the reason."""
+    before = flat(base)
+    changed = [key for key, value in flat(config).items() if value != before[key]]
     lines = []
     for key in changed:
         part = idle_part(key, config)

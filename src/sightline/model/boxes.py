@@ -58,6 +58,8 @@ class BoxCoder:
     def decode(self, deltas: Tensor, sources: Tensor) -> Tensor:
         """(N, K*4) boxes: `sources` (N, 4) moved by each of the K deltas in (N, K*4)."""
         wx, wy, ww, wh = self.weights
+        if deltas.dtype.itemsize < 4:  # in half precision a box at 800 px would be off by pixels
+            deltas = deltas.float()
         sources = sources.to(deltas.dtype)
         width, height = (sources[:, 2] - sources[:, 0])[:, None], (sources[:, 3] - sources[:, 1])[:, None]
         centre_x, centre_y = sources[:, 0, None] + 0.5 * width, sources[:, 1, None] + 0.5 * height

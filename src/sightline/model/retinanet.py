@@ -189,7 +189,7 @@ class RetinaNet(Detector):
     def find(self, features: Features, sizes: Sequence[ImageSize]) -> list[Found]:
         anchors, logits, deltas = self.dense(features)
         return [
-            self.select(anchors, [level[picture].sigmoid() for level in logits], [level[picture] for level in deltas])
+            self.select(anchors, [level[picture].float().sigmoid() for level in logits], [level[picture] for level in deltas])
             for picture in range(len(sizes))
         ]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sightline.config.schema import Config, Solver
-from sightline.errors import ConfigError
+from sightline.errors import ConfigError, Problem
 
 WARMUP_SHARE = 0.1
 """Of a run, what a warm-up may take at most when the run is made shorter."""
@@ -47,12 +47,16 @@ def decided(config: Config, asked: Asked, pictures: int) -> tuple[Config, Said]:
     """
     problems = [
         (option, value)
-        for option, value in (("--epochs", asked.epochs), ("--learning-rate", asked.learning_rate))
+        for option, value in (
+            ("--epochs", asked.epochs),
+            ("--batch-size", asked.batch_size),
+            ("--learning-rate", asked.learning_rate),
+            ("--image-size", asked.image_size),
+        )
         if value is not None and not (value > 0 and math.isfinite(value))
     ]
     if problems:
-        option, value = problems[0]
-        raise ConfigError(option, f"is {value}", "Give a number above 0.")
+        raise ConfigError.collected([Problem(option, f"is {value}", "Give a number above 0.") for option, value in problems])
     said: Said = []
     solver = config.solver
     if asked.batch_size is not None:
@@ -99,7 +103,7 @@ def with_length(solver: Solver, steps: int) -> Solver:
 def with_image_size(config: Config, size: int) -> Config:
     """Pictures of that size; the limits of the longer side keep their ratio to the shorter's."""
     options = config.input
-    train = max(options.min_size_train)
+    train = max(options.min_size_train, default=0)
     return replace(
         config,
         input=replace(
@@ -135,7 +139,7 @@ def scaled(config: Config, processes: int) -> tuple[Config, Said]:
         solver,
         ims_per_batch=round(solver.ims_per_batch * scale),
         base_lr=solver.base_lr * scale,
-        max_iter=round(solver.max_iter / scale),
+        max_iter=max(1, round(solver.max_iter / scale)),
         warmup_iters=round(solver.warmup_iters / scale),
         steps=tuple(round(step / scale) for step in solver.steps),
         checkpoint_period=round(solver.checkpoint_period / scale),

@@ -81,9 +81,17 @@ class Progress:
 
 
 def append(path: Path, line: str) -> None:
-    """One more line of a log. Logs grow in place: a kill can cost them a line, not a run."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    """One more line of a log. Logs grow in place: a kill can cost them a line, not a run.
+
+    Raises:
+        RunError: there is no space or no permission.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        fix = "Make room (see --keep), then go on with --resume."
+        raise RunError(path, f"cannot be written ({error.strerror or error})", fix) from error
 
 
 def peak_memory_mib(device: torch.device) -> int:
@@ -134,20 +142,25 @@ class Guard:
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
         values = {name: value.item() for name, value in losses.items()}  # a sync a step, as in Detectron2
         bad = {name: value for name, value in values.items() if not abs(value) <= EXPLODED}
-        late = self.time_limit_s is not None and state.seconds >= self.time_limit_s
-        broken, asked, over = self.processes.most([bool(bad), self.signal.came, late])
+        seconds, broken, asked = self.processes.most([state.seconds, bool(bad), self.signal.came])
         if bad:
+            what = "have exploded" if all(map(math.isfinite, bad.values())) else "are no numbers any more"
             raise RunError(
                 f"step {state.step - 1}",
-                f"losses are no numbers any more: {bad}; the batch was {', '.join(example.file_name for example in batch)}",
+                f"losses {what}: {bad}; the batch was {', '.join(example.file_name for example in batch)}",
                 "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or set SOLVER.CLIP_GRADIENTS.ENABLED True.",
             )
         if broken:
             raise RunError(f"step {state.step - 1}", "another process has no numbers any more", "Its own message says more.")
         if asked:
             state.ending = INTERRUPTED
-        elif over:
-            state.ending = f"the time limit of {self.time_limit_s:.0f} s is reached"
+        else:
+            state.ending = self.over(seconds)
+
+    def over(self, seconds: float) -> str:
+        """Why the run has to end, if its time is over; else empty."""
+        late = self.time_limit_s is not None and seconds >= self.time_limit_s
+        return f"the time limit of {self.time_limit_s:.0f} s is reached" if late else ""
 
 
 class Tracker(Protocol):
@@ -157,7 +170,7 @@ class Tracker(Protocol):
 
     def evaluation(self, step: int, numbers: Mapping[str, float]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, finished: bool = True) -> None: ...
 
 
 @dataclass(slots=True)
@@ -180,8 +193,16 @@ class Validate:
 
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
         ends = state.step == self.steps or state.ending not in ("", INTERRUPTED)
-        if state.ending == INTERRUPTED or self.period <= 0 or not (ends or state.step % self.period == 0):
+        if self.period <= 0 or not (ends or state.step % self.period == 0):
             return
+        if state.ending == INTERRUPTED:
+            state.owed = True
+            return
+        self.evaluate(state)
+
+    def evaluate(self, state: TrainingState) -> None:
+        """Measure now, and keep or end what follows from it."""
+        state.owed = False
         numbers = self.measure()
         if self.metric not in numbers:
             raise ConfigError("--metric", f"is {self.metric!r}", f"Evaluation gives {', '.join(numbers)}.")
@@ -196,8 +217,14 @@ class Validate:
             self.keep(state)
         else:
             state.stale += 1
-        if self.patience and state.stale >= self.patience and not state.ending:
-            state.ending = f"{self.metric} has not got better than {state.best} for {state.stale} evaluations"
+        if not state.ending:
+            state.ending = self.exhausted(state)
+
+    def exhausted(self, state: TrainingState) -> str:
+        """Why the run has to end, if its patience is used up; else empty."""
+        if not self.patience or state.stale < self.patience:
+            return ""
+        return f"{self.metric} has not got better than {state.best} for {state.stale} evaluations"
 
     def better(self, value: float, best: float | None) -> bool:
         if math.isnan(value):
@@ -300,7 +327,7 @@ class SaveCheckpoints:
 
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
         due = self.period > 0 and state.step % self.period == 0 and state.step < self.steps and not state.ending
-        if due or (state.ending == INTERRUPTED and state.step < self.steps):
+        if due or state.ending == INTERRUPTED:
             path = save_checkpoint(self.folder, f"model_{state.step - 1:07d}.pth", self.learner, state)
             LOG.info("saved %s", path)
             if self.learner.processes.first:

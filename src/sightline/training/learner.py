@@ -1,5 +1,6 @@
 """What one training step does: forward, backward, clipping, the optimizer, the running mean."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
@@ -50,14 +51,14 @@ class Learner:
             group["lr"] = group["initial_lr"] * self.factor(number)
         self.optimizer.zero_grad()
         parts = split(batch, self.accumulate)
+        shares = [len(part) / len(batch) for part in parts]  # losses are means over pictures: each counts once
         total: Losses = {}
-        for part in parts:
+        for part, share in zip(parts, shares, strict=True):
             with self.unshared() if part is not parts[-1] else nullcontext():
                 losses = self.losses(part)
-                loss = torch.stack(tuple(losses.values())).sum()
-                self.precision.backward(loss if len(parts) == 1 else loss / len(parts))
+                self.precision.backward(torch.stack(tuple(losses.values())).sum() * share)
             for name, value in losses.items():
-                total[name] = total.get(name, 0) + value.detach() / len(parts)
+                total[name] = total.get(name, 0) + value.detach() * share
         self.precision.step(self.optimizer, self.clip, self.parameters)
         if self.ema is not None:
             self.ema.update(self.detector, number)
@@ -86,7 +87,9 @@ def parallel(detector: Detector, processes: Processes) -> nn.Module:
     if processes.count == 1:
         return detector
     devices = [detector.device] if detector.device.type == "cuda" else None
-    return DistributedDataParallel(detector, device_ids=devices, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in the oldest torch that we support
+        return DistributedDataParallel(detector, device_ids=devices, broadcast_buffers=False)
 
 
 def split(batch: Sequence[Example], parts: int) -> list[Sequence[Example]]:

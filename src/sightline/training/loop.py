@@ -27,7 +27,7 @@ def train(
     began = time.perf_counter()
     before = state.seconds
     asked = began
-    for batch in islice(batches, max(steps - state.step, 0)):
+    for batch in islice(batches, 0 if state.ending else max(steps - state.step, 0)):
         state.waited = time.perf_counter() - asked
         losses = learner.step(batch, state.step)
         state.step += 1

@@ -4,6 +4,8 @@ Every process walks through the same steps with its share of each batch. What th
 """
 
 import os
+import socket
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +15,16 @@ from typing import TypeVar
 import torch
 from torch import distributed, nn
 
-from sightline.errors import ConfigError
+from sightline.errors import ConfigError, RunError
 from sightline.tensors import choose_device
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others in one exchange; reading a large data set on a slow disk takes some of them long."""
+
+SIOCGIFADDR = 0x8915
+"""Linux's request for an interface's address (netdevice(7))."""
 
 BACKENDS = "cpu:gloo,cuda:nccl"
 """Who carries what: decisions and results travel as CPU tensors, gradients where the model is."""
@@ -102,9 +107,62 @@ def joined(environ: Mapping[str, str] = os.environ) -> Iterator[Processes]:
     if count == 1:
         yield Processes()
         return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environ]
+    if missing:
+        raise ConfigError(
+            "WORLD_SIZE", f"is {count}, and {', '.join(missing)} is not set", "Start with torchrun, or unset WORLD_SIZE."
+        )
     processes = Processes(int(environ["RANK"]), count, int(environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    name = interface_towards(environ["MASTER_ADDR"])
+    if name is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # gloo has no other argument for it
+    with connection_told(processes, f"cannot find the others at {environ['MASTER_ADDR']}:{environ['MASTER_PORT']}"):
+        distributed.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
-        yield processes
+        with connection_told(processes, "lost the others"):
+            yield processes
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def connection_told(processes: Processes, what: str) -> Iterator[None]:
+    """The exchange that fails inside the block as a `RunError`; torch has one class of its own for it, and RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, distributed.DistError) and not any(word in text for word in ("gloo", "NCCL", "DDP")):
+            raise
+        raise RunError(
+            f"process {processes.rank} of {processes.count}",
+            f"{what} ({text.splitlines()[0]})",
+            "If one of them has ended, its own message says why; else check the network between the hosts, "
+            "and name the interface in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME.",
+        ) from error
+
+
+def interface_towards(address: str) -> str | None:
+    """The network interface over which `address` is reached. gloo would take the one of the host's own name, which is often
+    the loopback, where other hosts find nobody. None where it cannot be told."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))  # a datagram socket sends nothing by this
+            own = probe.getsockname()[0]
+            for _, name in socket.if_nameindex():
+                if address_of(probe, name) == own:
+                    return name
+    except OSError:
+        return None
+    return None
+
+
+def address_of(probe: socket.socket, interface: str) -> str | None:
+    """The IPv4 address of a network interface (Linux)."""
+    try:
+        import fcntl
+
+        request = struct.pack("256s", interface[:15].encode())
+        return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), SIOCGIFADDR, request)[20:24])
+    except (ImportError, OSError):
+        return None

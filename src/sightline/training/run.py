@@ -21,7 +21,7 @@ from sightline.config.support import is_ignored
 from sightline.config.yaml_dialect import dump, flat, load_file
 from sightline.dataset.loader import default_workers, load_batches, require_shares
 from sightline.downloads import cache_folder, fetch, is_address
-from sightline.errors import CheckpointError, ConfigError, Interrupted, Problem, SightlineError
+from sightline.errors import CheckpointError, ConfigError, DatasetError, Interrupted, Problem, SightlineError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_weights, read_weights
 from sightline.model.detector import Detector
@@ -41,7 +41,9 @@ from sightline.training.processes import Processes, joined
 from sightline.training.schedule import lr_factor
 from sightline.training.settings import PLAIN, Settings
 from sightline.training.state import FINAL, INTERRUPTED, LAST, TrainingState, last_checkpoint, resume, save_checkpoint
-from sightline.training.validation import Validation, fixed_examples
+from sightline.training.trackers import CsvTracker, MlflowTracker, TensorBoardTracker
+from sightline.training.validation import Validation, fitting_metric, fixed_examples, require_metric
+from sightline.training.watching import AdviseOnWaiting, DrawFirstBatches, write_curves
 
 LOG = logging.getLogger(__name__)
 
@@ -78,11 +80,14 @@ def with_classes(config: Config, class_names: Sequence[str], where: str) -> Conf
 
 
 def with_seed(config: Config, begun: Mapping[str, object]) -> Config:
-    """`config` with a definite seed: Detectron2's -1 draws one, which run.json then tells. begun: run.json of a resumed run."""
-    if config.seed >= 0:
-        return config
+    """`config` with a definite seed: that of the run that goes on (begun: its run.json), else the configuration's own.
+
+    Detectron2's -1 draws one, which run.json then tells.
+    """
     recorded = begun.get("seed")
-    return replace(config, seed=recorded if isinstance(recorded, int) else int.from_bytes(os.urandom(3), "little"))
+    if isinstance(recorded, int):
+        return replace(config, seed=recorded)
+    return config if config.seed >= 0 else replace(config, seed=int.from_bytes(os.urandom(3), "little"))
 
 
 def run_training(
@@ -158,18 +163,18 @@ class Job:
         begun = read_run(self.output) if last is not None else {}
         require_fresh(self.output, self.resuming)
         require_same_classes(self.output, begun, self.dataset.class_names)
+        require_same_folder(self.output, self.processes.gather(None if last is None else last.name))
         config = self.decide(begun)
         if last is not None:
-            require_same_run(self.output, config)
+            require_same_run(self.output, config, begun, self.settings)
         training_set = examples(config, self.dataset, self.images, self.where, self.settings)
         learner = self.learner(config, fresh=last is None)
-        state = TrainingState() if last is None else resume(last, learner)
-        if state.step:
-            self.say(f"resumed from {last} at step {state.step}")
+        measure = self.measure(config, learner)
+        state = TrainingState() if last is None else self.resumed(last, learner, begun)
         if self.processes.first:
-            self.open_folder(config, fresh=last is None)
+            self.open_folder(config, state, fresh=last is None)
         trackers = self.trackers(config, state) if self.processes.first else ()
-        hooks = self.hooks(config, learner, trackers, fresh=last is None)
+        hooks = self.hooks(config, learner, measure, trackers, fresh=last is None)
         batches = load_batches(
             training_set,
             batch_size=config.solver.ims_per_batch,
@@ -180,8 +185,26 @@ class Job:
             ranks=self.processes.count,
             on_bad=self.settings.on_bad_picture,
         )
-        train(learner, batches, state=state, hooks=hooks, steps=config.solver.max_iter)
+        try:
+            catch_up(state, hooks)
+            train(learner, batches, state=state, hooks=hooks, steps=config.solver.max_iter)
+        except BaseException:
+            close(trackers, finished=False)
+            raise
         return self.finish(learner, state, trackers, began)
+
+    def resumed(self, last: Path, learner: Learner, begun: Mapping[str, object]) -> TrainingState:
+        """Where the run stands that goes on from `last`. begun: its run.json."""
+        state = resume(last, learner)
+        self.say(f"resumed from {last} at step {state.step}")
+        count, before = self.processes.count, begun.get("processes", self.processes.count)
+        if before != count:
+            self.say(f"begun by {before} processes, going on with {count}: the same pictures, other random draws")
+        metric = settings_of(begun).get("metric", self.settings.metric)
+        if metric != self.settings.metric and state.best is not None:
+            self.say(f"what is best is chosen by {self.settings.metric} from here on, and was by {metric}")
+            state.best, state.best_step, state.stale = None, 0, 0
+        return state
 
     @property
     def worker_count(self) -> int:
@@ -233,21 +256,42 @@ class Job:
             ema=Ema(detector, settings.ema) if settings.ema else None,
         )
 
-    def open_folder(self, config: Config, *, fresh: bool) -> None:
+    def open_folder(self, config: Config, state: TrainingState, *, fresh: bool) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
+        for path in self.output.glob(".model_*.partial"):  # of a run killed while it saved
+            path.unlink()
         if fresh:
             (self.output / METRICS).unlink(missing_ok=True)  # of a run killed before its first checkpoint
+        else:
+            forget_later(self.output / METRICS, state.step)
         write_text(self.output / "config.yaml", dump(config))
         write_json(self.output / RUN, describe(self.dataset, config, self.settings, self.processes.count), indent=1)
 
     def trackers(self, config: Config, state: TrainingState) -> tuple[Tracker, ...]:
-        return ()
+        """Where this run's figures go besides metrics.json and the log.
 
-    def hooks(self, config: Config, learner: Learner, trackers: Sequence[Tracker], *, fresh: bool) -> list[Hook]:
+        Raises:
+            MissingDependencyError: one was asked for whose library is not installed.
+        """
+        settings, begun = self.settings, state.step
+        found: list[Tracker] = [
+            CsvTracker(self.output / "metrics.csv", begun),
+            AdviseOnWaiting(self.worker_count, os.cpu_count() or 1, begun),
+        ]
+        if settings.tensorboard:
+            found.append(TensorBoardTracker(self.output, begun))
+        if settings.mlflow:
+            params = {**flat(config), **settings.as_dict()}
+            name = self.output.resolve().name
+            found.append(MlflowTracker(settings.mlflow, name, params, folder=self.output, resuming=begun > 0))
+        return tuple(found)
+
+    def hooks(
+        self, config: Config, learner: Learner, measure: Validation | None, trackers: Sequence[Tracker], *, fresh: bool
+    ) -> list[Hook]:
         """What is done after every step, in this order: the guard decides first whether the run goes on."""
         settings, solver = self.settings, config.solver
         found: list[Hook] = [Guard(self.processes, self.signal, settings.time_limit_s)]
-        measure = self.measure(config, learner)
         if measure is not None:
             found.append(
                 Validate(
@@ -256,20 +300,22 @@ class Job:
                     config.test.eval_period,
                     solver.max_iter,
                     self.output,
-                    metric=settings.metric,
+                    metric=fitting_metric(config, settings.metric),
                     patience=settings.patience,
                     trackers=trackers,
                 )
             )
         device = learner.detector.device
         report = Report(solver.max_iter, learner.optimizer, self.output / METRICS, self.show, device, self.processes, trackers)
+        if fresh and self.processes.first:
+            found.append(DrawFirstBatches(self.output, self.dataset.class_names, config.input.format))
         return [*found, report, SaveCheckpoints(self.output, learner, solver.checkpoint_period, solver.max_iter, settings.keep)]
 
     def measure(self, config: Config, learner: Learner) -> Validation | None:
         """What TEST.EVAL_PERIOD measures with; None where there is nothing to measure on.
 
         Raises:
-            ConfigError: measuring is asked for, and there are no pictures for it.
+            ConfigError: measuring is asked for, and there are no pictures for it, or it does not give the metric.
         """
         if config.test.eval_period <= 0:
             if self.settings.patience:
@@ -288,6 +334,9 @@ class Job:
                 f"has the classes {list(dataset.class_names)}, the training part {list(self.dataset.class_names)}",
                 "Import the data set again.",
             )
+        if not dataset.images:
+            raise DatasetError("validation part", "holds no pictures", "Name another part with --validate-on.")
+        require_metric(config, fitting_metric(config, self.settings.metric), dataset.class_names)
         return Validation(learner, config, dataset, images, fixed_examples(config, dataset, images))
 
     def finish(self, learner: Learner, state: TrainingState, trackers: Sequence[Tracker], began: float) -> Run:
@@ -296,8 +345,9 @@ class Job:
         Raises:
             Interrupted: it is.
         """
-        for tracker in trackers:
-            tracker.close()
+        close(trackers, finished=state.ending != INTERRUPTED)
+        if self.processes.first:
+            write_curves(self.output / METRICS)
         if state.ending == INTERRUPTED:
             raise Interrupted(
                 self.output,
@@ -308,6 +358,22 @@ class Job:
             self.say(f"ended after {state.step:,} steps: {state.ending}")
         checkpoint = save_checkpoint(self.output, FINAL, learner, state)
         return Run(self.output, checkpoint, self.dataset.class_names, state.step, time.perf_counter() - began)
+
+
+def close(trackers: Sequence[Tracker], *, finished: bool) -> None:
+    for tracker in trackers:
+        tracker.close(finished=finished)
+
+
+def catch_up(state: TrainingState, hooks: Sequence[Hook]) -> None:
+    """Before the first step of a resumed run: the evaluation that it owes, and its ending, if it had come to one."""
+    for hook in hooks:
+        if isinstance(hook, Guard):
+            state.ending = hook.over(state.seconds)
+        elif isinstance(hook, Validate):
+            if state.owed:
+                hook.evaluate(state)
+            state.ending = state.ending or hook.exhausted(state)
 
 
 def count_pictures(config: Config, dataset: Dataset) -> int:
@@ -324,6 +390,44 @@ def require_fresh(output: Path, resuming: bool) -> None:
         )
     if resuming and (output / FINAL).exists() and not (output / LAST).exists():
         raise SightlineError(output, f"holds a {FINAL}, but no {LAST} to go on from", "Start from it with --weights.")
+
+
+def require_same_folder(output: Path, names: Sequence[str | None]) -> None:
+    """Nothing, if all processes found the same last checkpoint, whose names these are.
+
+    Raises:
+        SightlineError: they did not: each host sees a folder of its own.
+    """
+    if len(set(names)) > 1:
+        raise SightlineError(
+            output,
+            f"holds different checkpoints for different processes ({', '.join(name or 'none' for name in names)})",
+            "To resume, put it where all hosts see it.",
+        )
+
+
+def forget_later(metrics: Path, step: int) -> None:
+    """Leave out of metrics.json what a killed run wrote beyond the checkpoint that it goes on from, and a line broken off."""
+    if not metrics.is_file():
+        return
+    text = metrics.read_text(encoding="utf-8", errors="replace")
+    kept = "".join(line + "\n" for line in text.splitlines() if is_before(line, step))
+    if kept != text:
+        write_text(metrics, kept)
+
+
+def is_before(line: str, step: int) -> bool:
+    """Whether a line of metrics.json is of an iteration before `step`."""
+    try:
+        return int(json.loads(line)["iteration"]) < step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def settings_of(begun: Mapping[str, object]) -> Mapping[str, object]:
+    """The settings that run.json tells of; empty where it tells of none."""
+    settings = begun.get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def read_run(output: Path) -> dict[str, object]:
@@ -374,26 +478,42 @@ def start_from(model: Detector, weights: str, cache: Path) -> None:
         LOG.info("weights %s: %s", weights, line)
 
 
-COMPARED = ("DATALOADER.", "INPUT.", "MODEL.", "SOLVER.IMS_PER_BATCH", "SEED")
+COMPARED = ("DATALOADER.", "INPUT.", "MODEL.", "SOLVER.IMS_PER_BATCH")
 FREE = ("MODEL.WEIGHTS", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST")
 """Keys (by their beginning) that must stay as they were when a run goes on; those among them that need not, because they change
 neither the weights' shapes nor the pictures."""
 
 
-def require_same_run(output: Path, config: Config) -> None:
+PICTURES = ("colour", "rotate", "scale_jitter", "mosaic", "class_weights")
+"""Settings that must stay as they were, too."""
+
+
+def require_same_run(output: Path, config: Config, begun: Mapping[str, object], settings: Settings) -> None:
     """Nothing, if a resumed run goes on with the detector and the pictures that it began with.
 
+    begun: its run.json
+
     Raises:
-        ConfigError: every key that differs.
+        ConfigError: every key and every setting that differs.
     """
     path = output / "config.yaml"
-    if not path.is_file():
-        return
-    before, now = flat(load_file(path)), flat(config)
-    problems = [
-        Problem(key, f"is {now[key]!r}, and was {before[key]!r} when the run in {output} began", "Set it back, or train anew.")
+    now = flat(config)
+    before = flat(load_file(path)) if path.is_file() else now
+    changed = [
+        (key, now[key], before[key])
         for key in now
         if key.startswith(COMPARED) and key not in FREE and is_ignored(key) is None and now[key] != before[key]
+    ]
+    earlier = settings_of(begun)
+    chosen = json.loads(json.dumps(settings.as_dict()))  # as run.json has them: lists for tuples
+    changed += [
+        (f"--{name.replace('_', '-')}", chosen[name], earlier[name])
+        for name in PICTURES
+        if name in earlier and chosen[name] != earlier[name]
+    ]
+    problems = [
+        Problem(key, f"is {value!r}, and was {old!r} when the run in {output} began", "Set it back, or train anew.")
+        for key, value, old in changed
     ]
     if problems:
         raise ConfigError.collected(problems)

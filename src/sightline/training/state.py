@@ -7,7 +7,8 @@ need (random generators, running values that are no weights) stands under "sight
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class TrainingState:
     step:    the next one, counted from 0
     best:    the best value of the chosen metric so far, and best_step, after how many steps it was reached
     stale:   evaluations since then
+    owed:    an evaluation that was due when the run was interrupted; a resumed run makes it first
     seconds: spent training, before a resume, too
     waited:  seconds that the last step waited for its pictures
     ending:  why the run ends before its last step; empty while it does not
@@ -47,13 +49,20 @@ class TrainingState:
     best: float | None = None
     best_step: int = 0
     stale: int = 0
+    owed: bool = False
     seconds: float = 0.0
     waited: float = 0.0
     ending: str = ""
 
     def lasting(self) -> dict[str, object]:
         """What a resumed run begins with, besides the step."""
-        return {"best": self.best, "best_step": self.best_step, "stale": self.stale, "seconds": self.seconds}
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "stale": self.stale,
+            "owed": self.owed,
+            "seconds": self.seconds,
+        }
 
 
 def save_checkpoint(
@@ -73,7 +82,8 @@ def save_checkpoint(
     ranks = learner.processes.gather(own_state(learner.detector))
     if learner.processes.first:
         write_checkpoint(path, checkpoint_content(learner, state, ranks))
-        write_text(folder / LAST, name)
+        with spaceless(folder / LAST):
+            write_text(folder / LAST, name)
     return path
 
 
@@ -85,9 +95,15 @@ def write_checkpoint(path: Path, content: Mapping[str, object]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
+    with spaceless(path), atomic_write(path) as file:
+        file.write(buffer.getbuffer())
+
+
+@contextmanager
+def spaceless(path: Path) -> Iterator[None]:
+    """What the system refuses inside the block as a `RunError` about `path`."""
     try:
-        with atomic_write(path) as file:
-            file.write(buffer.getbuffer())
+        yield
     except OSError as error:
         raise RunError(
             path,
@@ -97,15 +113,17 @@ def write_checkpoint(path: Path, content: Mapping[str, object]) -> None:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """All but the `keep` newest checkpoints of the way; 0 removes none. `last_checkpoint` names the newest."""
+    """All but the `keep` newest checkpoints of the way and the one that `last_checkpoint` names; 0 removes none."""
     saved = sorted(path for path in folder.iterdir() if STEP_NAME.fullmatch(path.name))
+    named = last_checkpoint(folder)  # not the newest where a run went on from an earlier one
     for path in saved[:-keep] if keep else []:
-        path.unlink()
+        if path != named:
+            path.unlink()
 
 
 def own_state(model: nn.Module) -> dict[str, object]:
     """What each process has for itself: its random generators, and running values that are no weights."""
-    return {"rng": generators(), "buffers": {key: value.clone() for key, value in running_buffers(model).items()}}
+    return {"rng": generators(), "buffers": {key: value.cpu().clone() for key, value in running_buffers(model).items()}}
 
 
 def checkpoint_content(learner: Learner, state: TrainingState, ranks: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -262,16 +280,18 @@ def load_momenta(optimizer: torch.optim.Optimizer, saved: Any, model: nn.Module,
 
 
 def restore(own: Mapping[str, Any], learner: Learner, trainer: Mapping[str, Any]) -> None:
-    """Random generators, running values and the loss scale as they were. Detectron2's checkpoints have no generators, and a run
-    that goes on with other processes than it had takes the first one's."""
+    """Random generators, running values and the loss scale as they were. Detectron2's checkpoints have no generators, and a
+    process that the run did not have before keeps its own, and takes the first one's running values."""
     ranks = own.get("ranks") or ([own] if "rng" in own else [])  # our first checkpoints had one process and no list
     if ranks:
-        mine = ranks[learner.processes.rank if learner.processes.rank < len(ranks) else 0]
+        known = learner.processes.rank < len(ranks)
+        mine = ranks[learner.processes.rank if known else 0]
         for name, buffer in running_buffers(learner.detector).items():
             if name in mine.get("buffers", {}):
                 buffer.copy_(mine["buffers"][name])
-        torch.set_rng_state(mine["rng"]["cpu"])
-        if "cuda" in mine["rng"] and torch.cuda.is_available():
+        if known:
+            torch.set_rng_state(mine["rng"]["cpu"])
+        if known and "cuda" in mine["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(mine["rng"]["cuda"])
     if "grad_scaler" in trainer and learner.precision.scaler.is_enabled():
         learner.precision.scaler.load_state_dict(trainer["grad_scaler"])

@@ -4,9 +4,9 @@ Measuring leaves no trace: random generators, norms' statistics and running valu
 is measured gives the same weights as one that is not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -17,14 +17,16 @@ from sightline.config.schema import Config
 from sightline.dataset.loader import Example, TrainingSet
 from sightline.dataset.sampling import Draw
 from sightline.dataset.transforms import Augmentation
-from sightline.evaluation.coco import Scores, evaluate_detections
+from sightline.errors import ConfigError, nearest
+from sightline.evaluation.coco import DetectionScores, Scores, evaluate_detections
 from sightline.evaluation.predicting import detect_all
-from sightline.evaluation.proposals import evaluate_proposals
+from sightline.evaluation.proposals import ProposalScores, evaluate_proposals
 from sightline.model.build import build_predictor
 from sightline.model.detector import Detector
 from sightline.model.instances import Targets
 from sightline.records import Dataset, Detections, Model
 from sightline.training.learner import Learner
+from sightline.training.settings import PLAIN
 from sightline.training.state import running_buffers
 
 SEED = 0
@@ -45,8 +47,8 @@ class Validation:
     def __call__(self) -> dict[str, float]:
         """{"val_loss": ..., "val_loss_cls": ..., "bbox/AP": ..., ...}, the same in every process."""
         processes = self.learner.processes
-        processes.share_buffers(self.learner.detector)
         with self.learner.evaluated() as detector, untouched(detector):
+            processes.share_buffers(detector)
             numbers = self.losses(detector) | self.scores(detector)
         detector.train()
         return processes.from_first(numbers)
@@ -118,7 +120,35 @@ def fixed_examples(config: Config, dataset: Dataset, images: Path) -> TrainingSe
 
 def numbers_of(scores: Mapping[str, Scores]) -> dict[str, float]:
     """{"bbox/AP": ..., "bbox/AP-cat": ...}, Detectron2's names, values 0 to 1."""
-    return {f"{kind}/{name}": value for kind, found in scores.items() for name, value in found.numbers().items()}
+    numbers = {f"{kind}/{name}": value for kind, found in scores.items() for name, value in found.numbers().items()}
+    for kind, found in scores.items():
+        if isinstance(found, DetectionScores):
+            numbers |= {f"{kind}/AP-{name}": value for name, value in found.per_class.items()}
+    return numbers
+
+
+def fitting_metric(config: Config, metric: str) -> str:
+    """`metric`; the default one of a detector that has no classes is its proposals' recall."""
+    return "box_proposals/AR1000" if proposes_only(config) and metric == PLAIN.metric else metric
+
+
+def require_metric(config: Config, metric: str, class_names: Sequence[str]) -> None:
+    """Nothing, if evaluations of this detector give `metric`, as far as that is known before the first one.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if metric.startswith("val_loss"):  # the names of single losses are the detector's own
+        return
+    kinds: tuple[tuple[str, type[Scores]], ...] = (("box_proposals", ProposalScores),)
+    if not proposes_only(config):
+        kinds = (("bbox", DetectionScores), ("segm", DetectionScores))[: 1 + has_masks(config)]
+    known = ["val_loss"]
+    for kind, scores in kinds:
+        known += [f"{kind}/{field.name}" for field in fields(scores) if "per_class" not in field.name]
+        known += [f"{kind}/AP-{name}" for name in class_names] if scores is DetectionScores else []
+    if metric not in known:
+        raise ConfigError("--metric", f"is {metric!r}, which evaluations do not give", nearest(metric, known))
 
 
 @contextmanager
