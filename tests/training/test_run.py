@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -309,3 +310,21 @@ def test_training_on_background_batches(tmp_path: Path) -> None:
     dataset = a_data_folder(tmp_path / "images", empty=5)
     run = run_training(a_config(), dataset=dataset, images=tmp_path / "images", output=tmp_path / "run", workers=0)
     assert all(torch.isfinite(value).all() for value in weights_of(run.checkpoint).values())
+
+
+def test_a_judge_ends_a_run_after_an_evaluation(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def judge(step: int, numbers: Mapping[str, float]) -> str:
+        assert "val_loss" in numbers
+        asked.append(step)
+        return "seen enough" if step == 2 else ""
+
+    images = tmp_path / "images"
+    dataset = a_data_folder(images)
+    config = a_config("TEST.EVAL_PERIOD", "1")
+    run = run_training(
+        config, dataset=dataset, images=images, validation=(dataset, images), output=tmp_path / "run", workers=0, judge=judge
+    )
+    assert (asked, run.steps) == ([1, 2], 2)
+    assert run.checkpoint.is_file()

@@ -173,6 +173,15 @@ class Tracker(Protocol):
     def close(self, finished: bool = True) -> None: ...
 
 
+Judge = Callable[[int, Mapping[str, float]], str]
+"""(steps done, an evaluation's numbers) -> why the run is to end here; empty lets it go on. A search ends hopeless runs so."""
+
+
+def go_on(step: int, numbers: Mapping[str, float]) -> str:
+    """The judge who never ends a run."""
+    return ""
+
+
 @dataclass(slots=True)
 class Validate:
     """Measures the detector every `period` steps and at the end, keeps the best, and ends a run that gets no better.
@@ -180,6 +189,7 @@ class Validate:
     measure:  gives {"bbox/AP": ..., "val_loss": ...} of the detector as it is
     metric:   which of them decides; "val_loss" is the better the lower, all others the higher
     patience: evaluations in a row without a better one; 0 never ends a run
+    judge:    asked after each evaluation, by the first process, whether the run is to end
     """
 
     learner: Learner
@@ -190,6 +200,7 @@ class Validate:
     metric: str
     patience: int
     trackers: Sequence[Tracker] = ()
+    judge: Judge = go_on
 
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
         ends = state.step == self.steps or state.ending not in ("", INTERRUPTED)
@@ -208,17 +219,19 @@ class Validate:
             raise ConfigError("--metric", f"is {self.metric!r}", f"Evaluation gives {', '.join(numbers)}.")
         value = numbers[self.metric]
         LOG.info("evaluation after step %d: %s", state.step - 1, shown(numbers, self.metric))
-        if self.learner.processes.first:
+        processes, verdict = self.learner.processes, ""
+        if processes.first:
             append(self.folder / METRICS, json.dumps({"iteration": state.step - 1, **finite(numbers)}))
             for tracker in self.trackers:
                 tracker.evaluation(state.step, finite(numbers))
+            verdict = self.judge(state.step, finite(numbers))
         if self.better(value, state.best):
             state.best, state.best_step, state.stale = value, state.step, 0
             self.keep(state)
         else:
             state.stale += 1
         if not state.ending:
-            state.ending = self.exhausted(state)
+            state.ending = processes.from_first(verdict) or self.exhausted(state)
 
     def exhausted(self, state: TrainingState) -> str:
         """Why the run has to end, if its patience is used up; else empty."""

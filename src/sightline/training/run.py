@@ -32,7 +32,19 @@ from sightline.training.arithmetic import prepare
 from sightline.training.asked import NOTHING, Asked, decided, doubts, scaled
 from sightline.training.ema import Ema
 from sightline.training.examples import examples
-from sightline.training.hooks import METRICS, Guard, Progress, Report, SaveCheckpoints, Signal, Tracker, Validate, log_line
+from sightline.training.hooks import (
+    METRICS,
+    Guard,
+    Judge,
+    Progress,
+    Report,
+    SaveCheckpoints,
+    Signal,
+    Tracker,
+    Validate,
+    go_on,
+    log_line,
+)
 from sightline.training.learner import Learner
 from sightline.training.loop import Hook, train
 from sightline.training.optimizer import build_clip, build_optimizer
@@ -104,6 +116,7 @@ def run_training(
     workers: int | None = None,
     cache: Path | None = None,
     show: Callable[[Progress], None] = log_line,
+    judge: Judge = go_on,
     where: str = "config",
 ) -> Run:
     """Train on `dataset`, whose pictures lie in `images`, until SOLVER.MAX_ITER or an earlier ending.
@@ -115,6 +128,7 @@ def run_training(
     resuming: go on from `output`'s last checkpoint; a run that was killed before its first begins again
     device:   "auto" follows MODEL.DEVICE: the GPU if there is one
     workers:  processes that read pictures; None chooses for this machine
+    judge:    asked after each evaluation whether the run is to end there
     cache:    where downloaded weights are kept; None: SIGHTLINE_CACHE, else the user's cache folder
 
     Raises:
@@ -128,7 +142,7 @@ def run_training(
     with signal.heard(), joined() as processes:
         job = Job(
             config, dataset, images, output, validation, settings, asked, resuming, device, workers,
-            cache or cache_folder(os.environ), show if processes.first else no_show, where, processes, signal,
+            cache or cache_folder(os.environ), show if processes.first else no_show, judge, where, processes, signal,
         )  # fmt: skip
         return job.run()
 
@@ -153,6 +167,7 @@ class Job:
     workers: int | None
     cache: Path
     show: Callable[[Progress], None]
+    judge: Judge
     where: str
     processes: Processes
     signal: Signal
@@ -303,6 +318,7 @@ class Job:
                     metric=fitting_metric(config, settings.metric),
                     patience=settings.patience,
                     trackers=trackers,
+                    judge=self.judge,
                 )
             )
         device = learner.detector.device
