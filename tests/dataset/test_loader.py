@@ -566,3 +566,26 @@ def test_without_skipping_it_stops(tmp_path: Path) -> None:
     damage(tmp_path, "002.png")
     with pytest.raises(DatasetError, match=r"002\.png: is empty"):
         some_batches(examples, 4)
+
+
+def test_a_mosaic_tightens_boxes_around_what_is_left_of_masks(tmp_path: Path) -> None:
+    """The L along two edges of every picture: a part that misses one arm has a box around the other alone."""
+    examples = a_masked_set(
+        tmp_path, an_instance(0, (0, 0, 64, 64), segmentation=L_SHAPE), how=replace(PLAIN, mosaic=1.0), mask_format="bitmask"
+    )
+    found = [examples.example(Draw(0, position)) for position in range(10)]
+    for example in found:
+        for mask, box in zip(example.masks or (), example.boxes.tolist(), strict=True):
+            assert bounds(mask) == tuple(box)
+    examples.with_masks = False
+    whole = torch.cat([examples.example(Draw(0, position)).boxes for position in range(10)])
+    tight = torch.cat([example.boxes for example in found])
+    smaller = (tight[:, 2:] - tight[:, :2] < 0.7 * (whole[:, 2:] - whole[:, :2])).any(dim=1)
+    assert 0 < int(smaller.sum()) < len(whole) == 40
+
+
+def test_rare_classes_come_more_often(tmp_path: Path) -> None:
+    examples = a_training_set(tmp_path)
+    examples.factors = np.array([1, 1, 3, 1, 1, 1], dtype=np.float32)
+    names = [example.file_name for batch in some_batches(examples, 16, by_shape=False) for example in batch]  # 4 epochs of 8
+    assert [names.count(f"00{number}.png") for number in range(1, 7)] == [4, 4, 12, 4, 4, 4]
