@@ -14,14 +14,12 @@ from sightline.dataset.sampling import repeat_factors
 from sightline.dataset.transforms import Augmentation
 from sightline.errors import ConfigError, Problem
 from sightline.records import Dataset
-from sightline.training.settings import Settings
+from sightline.training.settings import PLAIN, Settings
 
 LOG = logging.getLogger(__name__)
 
-DEFAULT = Settings()
 
-
-def examples(config: Config, dataset: Dataset, images: Path, where: str, settings: Settings = DEFAULT) -> TrainingSet:
+def examples(config: Config, dataset: Dataset, images: Path, where: str, settings: Settings = PLAIN) -> TrainingSet:
     """The data set as the configuration and the settings want it varied.
 
     Raises:
