@@ -56,8 +56,8 @@ def test_a_hundred_thousand_problems_do_not_fill_a_terminal(count: int, lines: i
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_exit_codes(kind: type[SightlineError]) -> None:
-    """1: the work failed. 2: asked wrongly, or given something broken."""
-    assert kind("where", "what", "Fix.").exit_code == (1 if kind is RunError else 2)
+    """1: the work failed. 143: SIGTERM ended it. 2: asked wrongly, or given something broken."""
+    assert kind("where", "what", "Fix.").exit_code == {RunError: 1, Interrupted: 143}.get(kind, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
