@@ -9,6 +9,7 @@ import pytest
 from sightline import errors
 from sightline.errors import (
     MAX_LISTED,
+    Interrupted,
     LabelError,
     Problem,
     RequestError,
