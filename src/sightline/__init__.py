@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sightline.serving.remote import connect as connect
     from sightline.serving.server import running as running
     from sightline.serving.server import serve as serve
+    from sightline.tuning.tune import tune as tune
     from sightline.view.draw import draw as draw
 
 PUBLIC = {
@@ -50,6 +51,7 @@ PUBLIC = {
     "serve": "sightline.serving.server:serve",
     "split": "sightline.dataset.split:split",
     "train": "sightline.journey:train",
+    "tune": "sightline.tuning.tune:tune",
     "write_split": "sightline.dataset.split:write_split",
 }
 """Every public name and where it is defined; spelled out twice so that type checkers see them."""

@@ -13,6 +13,7 @@ from sightline.cli.predict import predict
 from sightline.cli.run import demo, run
 from sightline.cli.serve import serve
 from sightline.cli.train import train
+from sightline.cli.tune import tune
 from sightline.cli.zoo import zoo
 from sightline.errors import SightlineError
 
@@ -30,6 +31,7 @@ app.command(cls=dataset.SeveralValues, context_settings=OVERRIDES)(run)
 app.command()(demo)
 app.add_typer(dataset.app, name="dataset")
 app.command(context_settings=OVERRIDES)(train)
+app.command(context_settings=OVERRIDES)(tune)
 app.command()(evaluate)
 app.command()(predict)
 app.add_typer(bundle.app, name="bundle")

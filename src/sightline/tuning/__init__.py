@@ -1,0 +1,1 @@
+"""Search for good settings: a declared space, trials that are normal runs, a study that can go on."""
