@@ -113,3 +113,28 @@ def test_fills() -> None:
         assert_close(layer.weight.std().item(), 0.01, rtol=0.02, atol=0)
         assert layer.bias is not None
         assert layer.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("side", [2, 12], ids=["norm after the convolution", "norm within its weights"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_constant_norm_is_the_same_wherever_it_is_applied(side: int, stride: int) -> None:
+    """Small pictures have fewer cells than the layer has weights a channel, large ones have more."""
+    layer = Conv(4, 5, 3, stride=stride, padding=1, norm="FrozenBN", relu=True)
+    norm = a_batch_norm().eval()
+    layer.norm.load_state_dict({k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"})  # type: ignore[union-attr]
+    x = torch.randn(2, 4, side, side, generator=torch.Generator().manual_seed(1))
+    assert not layer.folds(x)  # with gradients
+    with torch.no_grad():
+        assert layer.folds(x) == (side == 12)
+        expected = norm(nn.functional.conv2d(x, layer.weight, stride=stride, padding=1)).relu()
+        assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_norm_within_the_weights_follows_what_is_loaded() -> None:
+    layer = Conv(2, 5, 1, norm="FrozenBN").eval()
+    x = torch.ones(1, 2, 8, 8)
+    assert layer.folds(x)
+    before = layer(x)
+    layer.load_state_dict(layer.state_dict() | {"norm.bias": torch.full((5,), 3.0)})
+    assert_close(layer(x), before + 3)

@@ -93,3 +93,53 @@ def test_pooling_equals_torchvisions() -> None:
     pooler = a_pooler(resolution=4, sampling_ratio=2, aligned=False)
     assert pooler.levels(torch.cat(boxes)).unique().tolist() == [0, 1, 2]
     assert_close(pooler(features, boxes), theirs)
+
+
+@pytest.mark.parametrize("sampling_ratio", [0, 2])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("strides", [STRIDES, (16,)], ids=["pyramid", "one level"])
+def test_what_learns_is_pooled_to_the_same_numbers(strides: tuple[int, ...], aligned: bool, sampling_ratio: int) -> None:
+    """On the CPU training pools by rows and prediction with torchvision's kernel: inside, at the edge, empty, far outside."""
+    chance = torch.Generator().manual_seed(0)
+    pooler = a_pooler(resolution=3, strides=strides, sampling_ratio=sampling_ratio, aligned=aligned)
+    features = [torch.randn(2, 6, 160 // s, 192 // s, generator=chance, requires_grad=True) for s in strides]
+    corners = torch.rand(2, 30, 2, generator=chance) * 200 - 20
+    boxes = torch.cat((corners, corners + torch.exp(torch.rand(2, 30, 2, generator=chance) * 6)), dim=2)
+    boxes[0, 0, 2:] = boxes[0, 0, :2]
+    boxes[1, 1] += 2000
+    with torch.no_grad():
+        expected = pooler(features, list(boxes))
+    pooled = pooler(features, list(boxes))
+    assert pooled.grad_fn.name().startswith("Permute")
+    assert_close(pooled, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("strides", [STRIDES, (16,)], ids=["pyramid", "one level"])
+def test_gradients_of_what_is_pooled_are_torchvisions(strides: tuple[int, ...]) -> None:
+    """With float64, which goes through torchvision's kernel."""
+    chance = torch.Generator().manual_seed(0)
+    pooler = a_pooler(resolution=3, strides=strides, sampling_ratio=0)
+    corners = torch.rand(20, 2, generator=chance) * 150 - 10
+    boxes = torch.cat((corners, corners + 4 + torch.rand(20, 2, generator=chance) * 100), dim=1)
+    weights = torch.randn(20, 6, 3, 3, generator=chance)
+    values = [torch.randn(1, 6, 160 // s, 192 // s, generator=chance) for s in strides]
+    found = []
+    for kind in (torch.float32, torch.float64):
+        features = [value.to(kind).requires_grad_() for value in values]
+        found.append(torch.autograd.grad((pooler(features, [boxes]) * weights).sum(), features))
+    assert_close(found[0], found[1], check_dtype=False, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("boxes", [torch.zeros(0, 4), torch.full((1, 4), 9e3)], ids=["none", "far outside"])
+def test_nothing_to_pool_still_has_gradients(boxes: torch.Tensor) -> None:
+    features = [torch.ones(1, 2, 128 // s, 128 // s, requires_grad=True) for s in STRIDES]
+    pooled = a_pooler()(features, [boxes])
+    assert pooled.shape == (len(boxes), 2, 1, 1)
+    gradients = torch.autograd.grad(pooled.sum(), features)
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_a_box_of_no_numbers_is_no_crash() -> None:
+    """The loss tells of it, and training stops there."""
+    features = [torch.ones(1, 2, 128 // s, 128 // s, requires_grad=True) for s in STRIDES]
+    assert len(a_pooler(sampling_ratio=0)(features, [torch.full((1, 4), torch.nan)])) == 1

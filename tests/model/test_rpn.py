@@ -232,3 +232,32 @@ def test_proposals_carry_no_gradient() -> None:
     found, losses = an_rpn().train()(some_features(), [SIZE, SIZE], [targets((0, 0, 9, 9)), targets()])
     assert not any(p.boxes.requires_grad or p.logits.requires_grad for p in found)
     assert all(loss.requires_grad for loss in losses.values())
+
+
+@pytest.mark.parametrize("widths", [(-1,), (6, -1), ()])
+def test_single_anchors_get_the_answers_of_all(widths: tuple[int, ...]) -> None:
+    """Numbers and gradients, also at the edges: of every anchor of both pictures, in any order."""
+    head = RPNHead(4, 3, widths).double()
+    for parameter in head.parameters():
+        nn.init.normal_(parameter)
+    features = [feature.double().requires_grad_() for feature in some_features().values()]
+    logits, deltas = head(features)
+    every = torch.cat(logits, 1)
+    order = torch.randperm(every.numel(), generator=torch.Generator().manual_seed(1))
+    pictures, anchors = order // every.shape[1], order % every.shape[1]
+    expected = every[pictures, anchors], torch.cat(deltas, 1)[pictures, anchors]
+    found = head.at(features, pictures, anchors)
+    assert_close(found, expected)
+    learned = [*head.parameters(), *features]
+    ours = torch.autograd.grad(found[0].square().sum() + found[1].sin().sum(), learned)
+    theirs = torch.autograd.grad(expected[0].square().sum() + expected[1].sin().sum(), learned)
+    assert_close(ours, theirs)
+
+
+def test_every_part_of_the_head_learns_in_mixed_precision() -> None:
+    """autocast keeps the copies that it makes of parameters, also of those made where nothing had a gradient."""
+    rpn = an_rpn().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        _, losses = rpn(some_features(), [SIZE, SIZE], [targets((0, 0, 9, 9)), targets()])
+    torch.stack(tuple(losses.values())).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in rpn.parameters())

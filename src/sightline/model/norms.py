@@ -30,12 +30,16 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels) - EPSILON)
 
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """(scale, shift), each (C,): y = x * scale + shift."""
+        scale = self.weight * (self.running_var + EPSILON).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad:
             # F.batch_norm would keep activations for gradients that its constants don't need.
-            scale = self.weight * (self.running_var + EPSILON).rsqrt()
-            shift = self.bias - self.running_mean * scale
-            return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+            scale, shift = self.affine()
+            return torch.addcmul(shift.to(x.dtype)[:, None, None], x, scale.to(x.dtype)[:, None, None])
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=EPSILON)
 
 
@@ -92,10 +96,23 @@ class Conv(nn.Conv2d):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        if self.norm is not None:
-            x = self.norm(x)
+        if isinstance(self.norm, FrozenBatchNorm2d) and self.folds(x):
+            scale, shift = self.norm.affine()
+            x = self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+        else:
+            x = super().forward(x)
+            if self.norm is not None:
+                x = self.norm(x)
         return F.relu_(x) if self.relu else x
+
+    def folds(self, x: Tensor) -> bool:
+        """Whether to multiply a constant norm into the weights: a pass over them instead of one over the answer.
+
+        That is 3 % of a prediction on the CPU. It is done anew every time: what is kept would have to follow every load and move.
+        Training gains nothing by it and keeps Detectron2's order of roundings.
+        """
+        cells = x.shape[0] * (x.shape[-2] // self.stride[0]) * (x.shape[-1] // self.stride[1])
+        return not torch.is_grad_enabled() and cells > self.weight[0].numel()
 
 
 def fill_msra(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
