@@ -108,7 +108,7 @@ class Conv(nn.Conv2d):
     def folds(self, x: Tensor) -> bool:
         """Whether to multiply a constant norm into the weights: a pass over them instead of one over the answer.
 
-        That is 3 % of a prediction on the CPU. It is done anew every time: what is kept would have to follow every load and move.
+        That is 3 % of a prediction on the CPU. Done anew every time: what is kept would have to follow every load and move.
         Training gains nothing by it and keeps Detectron2's order of roundings.
         """
         cells = x.shape[0] * (x.shape[-2] // self.stride[0]) * (x.shape[-1] // self.stride[1])

@@ -61,7 +61,7 @@ class RPNHead(nn.Module):
 
         With one 3x3 convolution the head runs on the 3x3 neighbourhoods of those anchors' cells alone. A loss on a few hundred
         anchors has no gradient anywhere else, so its backward through everything would multiply zeros, a seventh of a
-        training step on the CPU.
+        training step on the CPU. Other heads run on everything, once more than for the proposals.
         """
         if not isinstance(self.conv, Conv):
             logits, deltas = self(features)
