@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from sightline.config.schema import Config
@@ -21,6 +22,9 @@ from sightline.tuning.options import OPTIONS
 
 WORDS = ("low", "high", "log", "step", "choices")
 FORM = "Give {low: ..., high: ...}, with log: true or step: ... if wanted, or {choices: [...]}."
+
+MOST_STEPS = 1_000_000
+"""Of a range; finer ones are as good without a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,10 +223,11 @@ def require_numbers(found: Range) -> None:
         return
     if found.log:
         raise EntryError("has a log scale and a step", "Choose one of the two.")
-    steps = (found.high - found.low) / found.step if found.step > 0 else 0
-    if steps < 1 or not math.isclose(steps, round(steps), abs_tol=1e-9 * max(1, steps)):
+    span, step = Decimal(str(found.high)) - Decimal(str(found.low)), Decimal(str(found.step))  # as written: 0.3 is three of 0.1
+    if step <= 0 or not 1 <= span / step <= MOST_STEPS or span % step:
         raise EntryError(
-            f"has step {found.step:g} from {found.low:g} to {found.high:g}", "Give a step above 0 that leads from low to high."
+            f"has step {found.step:g} from {found.low:g} to {found.high:g}",
+            "Give a step above 0 that leads from low to high, or none.",
         )
 
 
