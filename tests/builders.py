@@ -226,3 +226,86 @@ def a_learner(model: Any, optimizer: Any, **options: Any) -> Any:
         "processes": Processes(),
     }
     return Learner(model, optimizer, **(defaults | options))
+
+
+def a_dataset_folder(folder: Path, **parts: int) -> Path:
+    """A dataset folder with parts of so many pictures: `a_dataset_folder(path, train=6, val=3)`."""
+    from dataclasses import replace
+
+    from sightline.coco import to_json
+
+    whole = a_data_folder(folder / "images", sum(parts.values()))
+    (folder / "annotations").mkdir()
+    start = 0
+    for name, count in {"all": sum(parts.values()), **parts}.items():
+        images = whole.images if name == "all" else whole.images[start : start + count]
+        start += 0 if name == "all" else count
+        text = json.dumps(to_json(replace(whole, images=images)))
+        (folder / "annotations" / f"{name}.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def a_measure(*values: float) -> Any:
+    """What stands in for `Validation`: gives {"bbox/AP": value}, one value an evaluation, the last one again and again."""
+    left = list(values)
+    return lambda: {"bbox/AP": left.pop(0) if len(left) > 1 else left[0]}
+
+
+PATIENCE_S = 240
+"""After which processes of a test that hang are ended; no test is decided by it that does not fail."""
+
+
+def in_processes(count: int, function: Any, *arguments: Any) -> list[Any]:
+    """What `function(*arguments)` gives in each of `count` processes that find each other as torchrun's do.
+
+    An error is given, not raised, and so is the exit code of a process that ended without a word (-9: killed).
+    `function` is one of a test module's own; torch is imported once for all that this is called with.
+    """
+    import inspect
+    import multiprocessing
+    import socket
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sightline.training.run"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(count):
+        receiver, sender = context.Pipe(duplex=False)
+        told = (inspect.getfile(function), function.__name__, arguments)
+        process = context.Process(target=one_of_several, args=(rank, count, port, sender, *told))
+        process.start()
+        sender.close()
+        started.append((process, receiver))
+    results = []
+    for process, receiver in started:
+        try:
+            results.append(receiver.recv() if receiver.poll(PATIENCE_S) else TimeoutError("hangs"))
+        except EOFError:
+            process.join(PATIENCE_S)
+            results.append(process.exitcode)
+    for process, _ in started:
+        process.join(10)
+        process.kill()
+    return results
+
+
+def one_of_several(rank: int, count: int, port: int, sender: Any, file: str, name: str, arguments: tuple[Any, ...]) -> None:
+    """In a process of its own: announce it as torchrun does, call the function, and send what it gives."""
+    import importlib.util
+    import os
+
+    if count > 1:
+        facts = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ |= {key: str(value) for key, value in facts.items()}
+    spec = importlib.util.spec_from_file_location("test_of_several", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        result = getattr(module, name)(*arguments)
+    except Exception as error:
+        result = error
+    sender.send(result)
+    sender.close()

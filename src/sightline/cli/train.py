@@ -1,5 +1,7 @@
 """`sightline train`: a part of a dataset folder to a run folder."""
 
+import logging
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -88,14 +90,18 @@ def train(
     from sightline.training.settings import Settings
 
     log_to_stderr()
+    speaks = os.environ.get("RANK", "0") == "0"
+    if not speaks:  # torchrun's other processes: what they warn of, and nothing that the first one says as well
+        logging.getLogger("sightline").setLevel(logging.WARNING)
     amp = [] if precision is None else ["SOLVER.AMP.ENABLED", str(precision is not Kind.fp32)]
     settings = load(config, [*all_overrides(overrides, weights), *amp])
-    for line in ignored(settings, base_of(config)):
-        note(f"note: ignored {line}")
-    for line in no_way_back(settings):
-        note(f"note: this run cannot be taken back to Detectron2: {line}")
+    lines = [f"ignored {line}" for line in ignored(settings, base_of(config))]
+    lines += [f"this run cannot be taken back to Detectron2: {line}" for line in no_way_back(settings)]
+    for line in lines if speaks else []:
+        note(f"note: {line}")
     part = open_part(data, split)
     require_sound(part)
+    measures = settings.test.eval_period > 0 or patience > 0 or validate_on != "val"
 
     from sightline.journey import train as run_train  # brings torch: mistakes above are told without waiting for it
     from sightline.training.asked import Asked
@@ -104,7 +110,7 @@ def train(
         settings,
         part,
         output,
-        validation=validation_part(data, validate_on),
+        validation=validation_part(data, validate_on) if measures else None,
         settings=Settings(
             keep=keep,
             metric=metric,
@@ -139,6 +145,8 @@ def train(
         show=progress_display(),
         where=config,
     )
+    if not speaks:
+        return
     show(
         f"{done.checkpoint}: {done.steps:,} steps, classes {', '.join(done.class_names)}  ({done.seconds:.0f} s)",
         as_json,
