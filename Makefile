@@ -57,6 +57,9 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/import_manifest.py
 	$(BIN)/python benchmarks/coco_scores.py
 	$(BIN)/python benchmarks/predict_cpu.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_cpu.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_memory.py
+	$(BIN)/python benchmarks/loader.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
