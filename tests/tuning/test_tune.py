@@ -205,6 +205,28 @@ def test_memory_that_runs_out_is_the_trials_fault_a_full_disk_is_not(part: Datas
     assert again.calls == [("0000", True)]
 
 
+def test_values_that_are_refused_together_end_the_search_and_are_not_tried_again(part: DatasetPart, tmp_path: Path) -> None:
+    def score(config: Config, settings: Settings) -> float:
+        raise ConfigError("config", "these two do not go together", "Change one.")
+
+    with pytest.raises(ConfigError, match="do not go together"):
+        search(part, tmp_path / "study", train=Fake(score))
+    found = search(part, tmp_path / "study", trials=2)
+    assert [(trial.state, "do not go together" in trial.reason) for trial in found.trials] == [
+        ("failed", True),
+        ("finished", False),
+    ]
+
+
+def test_a_path_with_letters_that_addresses_reserve(part: DatasetPart, tmp_path: Path) -> None:
+    folder = tmp_path / "a 50% #1"
+    search(part, folder, trials=1)
+    assert (folder / "study.db").is_file()
+    with pytest.raises(SightlineError, match="has a question mark in its path"):
+        search(part, tmp_path / "what?")
+    assert not (tmp_path / "what?").exists()
+
+
 def test_no_trial_finished(part: DatasetPart, tmp_path: Path) -> None:
     def score(config: Config, settings: Settings) -> float:
         raise RunError("step 3", "diverged", "Lower it.")

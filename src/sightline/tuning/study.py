@@ -30,6 +30,16 @@ STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING
 """Optuna's names and ours."""
 
 
+def require_addressable(folder: Path) -> None:
+    """Nothing, if Optuna can find a record in `folder`: it takes an address, in which a question mark ends the path.
+
+    Raises:
+        SightlineError: it cannot.
+    """
+    if "?" in str(folder.resolve()):
+        raise SightlineError(folder, "has a question mark in its path", "Choose another folder with -o.")
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Nobody else searches in `folder` during the block. A killed process lets go of it.

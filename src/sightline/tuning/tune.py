@@ -35,7 +35,7 @@ from sightline.tuning.identity import claim, facts_of
 from sightline.tuning.options import Recipe, given, text_of, varied
 from sightline.tuning.outcome import BEST, Trial, Tuned, lower_is_better, write_trials
 from sightline.tuning.space import Parameter, Space, load_space
-from sightline.tuning.study import Draw, Study, alone
+from sightline.tuning.study import Draw, Study, alone, require_addressable
 
 LOG = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ def tune(
         Interrupted: SIGTERM came; the same call goes on.
     """
     require_one_process(os.environ)
+    require_addressable(output)
     if validation is None:
         raise ConfigError("validation part", "is missing, and trials are compared on it", "Name one with --validate-on.")
     metric = fitting_metric(config, settings.metric)
