@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from builders import a_config, a_data_folder, a_detector, a_run
+from builders import a_config, a_data_folder, a_detector, a_measure, a_run, in_processes
 from torch.testing import assert_close
 
 from sightline.config.support import require_supported
 from sightline.config.yaml_dialect import load_file
-from sightline.errors import CheckpointError, ConfigError, DatasetError, RunError, SightlineError
-from sightline.training.hooks import Guard, Progress
+from sightline.errors import CheckpointError, ConfigError, DatasetError, Interrupted, RunError, SightlineError
+from sightline.training.hooks import Guard, Progress, Validate
 from sightline.training.run import DEFAULT_CLASSES, Run, run_training, with_classes, with_seed
-from sightline.training.settings import PLAIN
+from sightline.training.settings import PLAIN, Settings
+from sightline.training.validation import Validation
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -328,3 +331,239 @@ def test_a_judge_ends_a_run_after_an_evaluation(tmp_path: Path) -> None:
     )
     assert (asked, run.steps) == ([1, 2], 2)
     assert run.checkpoint.is_file()
+
+
+LONGER = ("SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "3", "INPUT.RANDOM_FLIP", "horizontal", "TEST.EVAL_PERIOD", "2")
+
+
+def a_measured_run(folder: Path, *values: float, **options: Any) -> Run:
+    """A run of six steps whose evaluations, after every second one, give `values` in their order."""
+    measure = a_measure(*values)
+    images = folder.parent / f"{folder.name}-images"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Validation, "__call__", lambda self: measure())
+        return a_run(folder, *LONGER, validation=(a_data_folder(images), images), **options)
+
+
+def asked_to_end(step: int) -> pytest.MonkeyPatch:
+    """A SIGTERM that comes while `step` is under way."""
+    patched = pytest.MonkeyPatch()
+    original = Guard.after_step
+
+    def after_step(self: Guard, state: Any, losses: Any, batch: Any) -> None:
+        if state.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, state, losses, batch)
+
+    patched.setattr(Guard, "after_step", after_step)
+    return patched
+
+
+@pytest.mark.parametrize("step", [1, 4, 6], ids=["first step", "an evaluation is due", "last step"])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(step: int, tmp_path: Path) -> None:
+    values = {2: 0.3, 4: 0.5, 6: 0.4}
+    whole = a_measured_run(tmp_path / "whole", *values.values())
+    patched = asked_to_end(step)
+    try:
+        with pytest.raises(
+            Interrupted, match=rf"run: was asked to end, and is saved after {step} steps\. Go on with"
+        ) as caught:
+            a_measured_run(tmp_path / "run", *values.values())
+    finally:
+        patched.undo()
+    assert caught.value.exit_code == 143
+    assert (tmp_path / "run" / "last_checkpoint").read_text(encoding="utf-8") == f"model_{step - 1:07d}.pth"
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+    torch.manual_seed(99)  # another process
+    left = [value for at, value in values.items() if at >= step]
+    resumed = a_measured_run(tmp_path / "run", *left, resuming=True)
+    one, other = (torch.load(run.checkpoint, weights_only=True) for run in (whole, resumed))
+    assert_close(dict(other["model"]), dict(one["model"]), rtol=0, atol=0)
+    for state in (one["sightline"]["state"], other["sightline"]["state"]):
+        assert (state["best"], state["best_step"], state["stale"], state["owed"]) == (0.5, 4, 1, False)
+    assert_close(weights_of(tmp_path / "run" / "model_best.pth"), weights_of(tmp_path / "whole" / "model_best.pth"))
+
+
+def test_sigterm_ends_a_process_again_after_the_run(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    a_run(tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def killed(folder: Path, module: str, name: str, call: int) -> None:
+    """A run that SIGKILL ends in the `call`th call of a function."""
+    import importlib
+
+    owner = importlib.import_module(module)
+    for part in name.split(".")[:-1]:
+        owner = getattr(owner, part)
+    last = name.rpartition(".")[2]
+    original, calls = getattr(owner, last), []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+
+    setattr(owner, last, counted)
+    a_killable_run(folder)
+
+
+def a_killable_run(folder: Path, **options: Any) -> Run:
+    images = folder.parent / "images"
+    dataset = a_data_folder(images)
+    keys = ("SOLVER.MAX_ITER", "5", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "2")
+    return a_run(folder, *keys, validation=(dataset, images), settings=Settings(ema=0.9, keep=1), **options)
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return a_killable_run(tmp_path_factory.mktemp("never_killed") / "run")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        pytest.param("os", "fsync", 9, id="while a file is written"),
+        pytest.param("sightline.training.state", "write_text", 2, id="before last_checkpoint names it"),
+        pytest.param("sightline.training.hooks", "remove_old", 1, id="while old ones are removed"),
+        pytest.param("sightline.training.learner", "Learner.losses", 4, id="while learning"),
+        pytest.param("sightline.training.validation", "Validation.scores", 2, id="while measuring"),
+    ],
+)
+def test_a_killed_run_goes_on_bit_by_bit(module: str, name: str, call: int, never_killed: Run, tmp_path: Path) -> None:
+    whole = torch.load(never_killed.checkpoint, weights_only=True)
+    assert in_processes(1, killed, tmp_path / "run", module, name, call) == [-signal.SIGKILL]
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+    torch.manual_seed(99)
+    resumed = a_killable_run(tmp_path / "run", resuming=True)
+    again = torch.load(resumed.checkpoint, weights_only=True)
+    assert_close(dict(again["model"]), dict(whole["model"]), rtol=0, atol=0)
+    assert_close(again["sightline"]["ranks"], whole["sightline"]["ranks"], rtol=0, atol=0)
+    for key in ("best", "best_step", "stale"):
+        assert again["sightline"]["state"][key] == whole["sightline"]["state"][key]
+    assert not list(resumed.folder.glob(".*.partial"))
+    iterations = [
+        json.loads(line)["iteration"] for line in (resumed.folder / "metrics.json").read_text(encoding="utf-8").splitlines()
+    ]
+    assert iterations == sorted(iterations)
+    assert iterations.count(1) == 1, "an evaluation that was made again is told once"
+
+
+def test_patience_ends_a_run_and_survives_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(patience=2)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 4)
+        with pytest.raises(KeyboardInterrupt):
+            a_measured_run(tmp_path / "run", 0.5, settings=settings)
+    resumed = a_measured_run(tmp_path / "run", 0.4, 0.3, settings=settings, resuming=True)
+    assert resumed.steps == 6
+    ended = a_measured_run(tmp_path / "other", 0.5, 0.4, 0.5, 0.9, settings=settings)
+    state = torch.load(ended.checkpoint, weights_only=True)["sightline"]["state"]
+    assert (ended.steps, state["best"], state["best_step"], state["stale"]) == (6, 0.5, 2, 2)
+    early = a_measured_run(tmp_path / "early", 0.5, 0.4, settings=Settings(patience=1))
+    assert early.steps == 4
+    again = a_measured_run(tmp_path / "early", 0.9, settings=Settings(patience=1), resuming=True)
+    assert again.steps == 4, "its patience is used up still"
+    assert a_measured_run(tmp_path / "early", 0.9, settings=Settings(patience=2), resuming=True).steps == 6
+
+
+def test_the_best_checkpoint_has_the_weights_that_were_measured(tmp_path: Path) -> None:
+    run = a_measured_run(tmp_path / "run", 0.1, 0.2, 0.15, settings=Settings(keep=0))
+    best = torch.load(run.folder / "model_best.pth", weights_only=True)
+    assert best["iteration"] == 3
+    final = weights_of(run.checkpoint)
+    assert best["model"].keys() == final.keys()
+    assert not torch.equal(best["model"]["backbone.fpn_lateral3.weight"], final["backbone.fpn_lateral3.weight"])
+    last = a_measured_run(tmp_path / "last", 0.1, 0.2, 0.3)
+    assert_close(weights_of(last.folder / "model_best.pth"), weights_of(last.checkpoint), rtol=0, atol=0)
+
+
+def test_a_loss_is_the_better_the_lower() -> None:
+    validate = Validate(None, dict, 1, 1, Path(), "val_loss", 0)  # type: ignore[arg-type]
+    assert validate.better(0.5, None) and validate.better(0.4, 0.5)
+    assert not validate.better(0.5, 0.5) and not validate.better(float("nan"), None)
+
+
+def test_a_time_limit_saves_a_final_model_and_holds(tmp_path: Path) -> None:
+    hurried = Settings(time_limit_s=1e-9)
+    run = a_run(tmp_path / "run", settings=hurried)
+    assert (run.steps, run.checkpoint.name) == (1, "model_final.pth")
+    assert a_run(tmp_path / "run", settings=hurried, resuming=True).steps == 1
+    longer = a_run(tmp_path / "run", resuming=True)
+    assert longer.steps == 4
+    whole = a_run(tmp_path / "whole")
+    assert_close(weights_of(longer.checkpoint), weights_of(whole.checkpoint), rtol=0, atol=0)
+
+
+def test_a_metric_that_evaluations_do_not_give_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--metric: is 'bbox/AP60', which evaluations do not give"):
+        a_measured_run(tmp_path / "run", 0.5, settings=Settings(metric="bbox/AP60"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    every = ("SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "1")
+    run = a_run(tmp_path / "run", *every, settings=Settings(keep=2))
+    assert sorted(path.name for path in run.folder.glob("model_0*.pth")) == ["model_0000003.pth", "model_0000004.pth"]
+    assert len(list(a_run(tmp_path / "all", *every, settings=Settings(keep=0)).folder.glob("model_0*.pth"))) == 5
+
+
+def test_everything_that_differs_from_the_run_that_goes_on_is_told(tmp_path: Path) -> None:
+    a_run(tmp_path / "run")
+    with pytest.raises(ConfigError) as caught:
+        a_run(
+            tmp_path / "run", "SOLVER.IMS_PER_BATCH", "3", "MODEL.FPN.OUT_CHANNELS", "8", "INPUT.RANDOM_FLIP", "vertical",
+            "SOLVER.BASE_LR", "0.5", "MODEL.WEIGHTS", "other.pth", resuming=True, settings=Settings(mosaic=0.5),
+        )  # fmt: skip
+    assert {problem.where for problem in caught.value.problems} == {
+        "SOLVER.IMS_PER_BATCH", "MODEL.FPN.OUT_CHANNELS", "INPUT.RANDOM_FLIP", "--mosaic",
+    }  # fmt: skip
+    assert "SOLVER.IMS_PER_BATCH: is 3, and was 2 when the run in" in str(caught.value)
+
+
+def test_another_metric_begins_its_own_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a_measured_run(tmp_path / "run", 0.9)
+    measure = a_measure(0.1)
+    with pytest.MonkeyPatch.context() as patched, caplog.at_level(logging.INFO, logger="sightline"):
+        patched.setattr(Validation, "__call__", lambda self: {"val_loss": measure()["bbox/AP"], "bbox/AP": 0.0})
+        images = tmp_path / "run-images"
+        part = (a_data_folder(images), images)
+        keys = (*LONGER, "SOLVER.MAX_ITER", "8")
+        again = a_run(tmp_path / "run", *keys, validation=part, settings=Settings(metric="val_loss"), resuming=True)
+    assert torch.load(again.checkpoint, weights_only=True)["sightline"]["state"]["best"] == 0.1
+    assert "what is best is chosen by val_loss from here on, and was by bbox/AP" in caplog.messages
+
+
+def test_exploding_losses_name_their_pictures_and_leave_the_checkpoint(tmp_path: Path) -> None:
+    a_run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"step \d: losses (have exploded|are no numbers any more): .*; the batch was 00\d\.png"):
+        a_run(tmp_path / "run", "SOLVER.MAX_ITER", "40", "SOLVER.BASE_LR", "1e6", resuming=True)
+    assert torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["iteration"] == 3
+    last = (tmp_path / "run" / "last_checkpoint").read_text(encoding="utf-8")
+    assert (tmp_path / "run" / last).is_file()
+
+
+def test_no_space_for_a_checkpoint_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ("SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "2")
+    whole = a_run(tmp_path / "whole", *overrides)
+    original, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size > 100_000:  # a checkpoint
+            calls.append(descriptor)
+            if len(calls) > 1:
+                raise OSError(28, "No space left on device")
+        original(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        message = (
+            r"model_0000003\.pth: cannot be saved \(No space left on device\); the checkpoint before it is as it was\. Make"
+        )
+        with pytest.raises(RunError, match=message):
+            a_run(tmp_path / "run", *overrides)
+    assert (tmp_path / "run" / "last_checkpoint").read_text(encoding="utf-8") == "model_0000001.pth"
+    again = a_run(tmp_path / "run", *overrides, resuming=True)
+    assert_close(weights_of(again.checkpoint), weights_of(whole.checkpoint), rtol=0, atol=0)
