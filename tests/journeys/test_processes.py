@@ -1,0 +1,134 @@
+"""`sightline train` as people start it on several processes and hosts: torchrun, SIGTERM, --resume, a failing process."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from builders import PATIENCE_S, TINY, a_dataset_folder
+from torch.testing import assert_close
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+
+
+def command(data: Path, run: Path, *words: str) -> list[str]:
+    """`sightline train` in this interpreter, as torchrun's arguments."""
+    script = data.parent / "sightline_train.py"
+    script.write_text("from sightline.cli.main import main\nmain()\n", encoding="utf-8")
+    return [str(script), "train", "--data", str(data), "-o", str(run), "--workers", "0", *TINY.split(), *words]
+
+
+def started(words: Sequence[str], **environment: str) -> "subprocess.Popen[str]":
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """(exit code, standard output, standard error). One that hangs fails by its exit code."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    """Until `path` is there or `process` has ended."""
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.05)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(run / "model_final.pth", weights_only=True)["model"])
+
+
+LONG = ("SOLVER.MAX_ITER", "100000", "SOLVER.CHECKPOINT_PERIOD", "5")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_saves_and_resume_goes_on(processes: int, tmp_path: Path) -> None:
+    """A run of 100,000 steps that is asked to end after some, and then goes on to a step that is near."""
+    data, run = a_dataset_folder(tmp_path / "data", train=6), tmp_path / "run"
+    start = [sys.executable] if processes == 1 else [*TORCHRUN, "--standalone", "--nproc-per-node", str(processes)]
+    process = started([*start, *command(data, run, *LONG)])
+    wait_for(run / "last_checkpoint", process)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = ended(process)
+    assert "was asked to end, and is saved after" in err, err
+    assert code == (143 if processes == 1 else code) != 0
+    last = run / (run / "last_checkpoint").read_text(encoding="utf-8")
+    content = torch.load(last, weights_only=True)
+    assert len(content["sightline"]["ranks"]) == processes
+    steps = content["iteration"] + 4  # three more
+    near = ("SOLVER.MAX_ITER", str(steps), "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "()")
+    code, out, err = ended(started([*start, *command(data, run, *near, "--resume")]))
+    assert code == 0, err
+    assert f"resumed from {last} at step {steps - 3}" in err
+    assert out.count("steps, classes cat, dog") == 1, "one process speaks"
+    assert torch.load(run / "model_final.pth", weights_only=True)["iteration"] == steps - 1
+
+
+def test_a_failing_process_ends_torchrun_with_its_own_message(tmp_path: Path) -> None:
+    data = a_dataset_folder(tmp_path / "data", train=6)
+    damaged = data / "images" / "003.png"
+    damaged.write_bytes(damaged.read_bytes()[:90])
+    process = started([*TORCHRUN, "--standalone", "--nproc-per-node", "2", *command(data, tmp_path / "run", *LONG)])
+    code, out, err = ended(process)
+    assert code not in (0, -9), err
+    assert "003.png" in err
+    assert out == ""
+
+
+NAMESPACES = ("sightline-a", "sightline-b")
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[list[str]]]:
+    """Two hosts with addresses of their own, 10.231.7.1 and 10.231.7.2: how a command runs on each."""
+    ip = shutil.which("ip")
+    if ip is None or os.geteuid() != 0:
+        pytest.skip("needs root and iproute2 for network namespaces")
+
+    def do(*words: str) -> bool:
+        return subprocess.run([ip, *words], capture_output=True, check=False).returncode == 0
+
+    names = [f"{name}-{os.getpid()}" for name in NAMESPACES]
+    try:
+        ready = all(do("netns", "add", name) for name in names)
+        ready = ready and do("link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "veth0", "netns", names[1])
+        for number, name in enumerate(names, 1):
+            inside = ("-n", name)
+            ready = ready and do(*inside, "addr", "add", f"10.231.7.{number}/24", "dev", "veth0")
+            ready = ready and do(*inside, "link", "set", "veth0", "up") and do(*inside, "link", "set", "lo", "up")
+        if not ready:
+            pytest.skip("network namespaces cannot be made here")
+        yield [[ip, "netns", "exec", name] for name in names]
+    finally:
+        for name in names:
+            do("netns", "delete", name)
+
+
+def test_two_hosts_train_together(hosts: list[list[str]], tmp_path: Path) -> None:
+    """Each host has its own address, and its own folder: the first one's holds the run."""
+    data = a_dataset_folder(tmp_path / "data", train=6, val=3)
+    address = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "10.231.7.1", "--master-port", "29471"]
+    keys = ("TEST.EVAL_PERIOD", "4", "--metric", "val_loss")
+    processes = [
+        started([*host, *TORCHRUN, *address, "--node-rank", str(rank), *command(data, tmp_path / f"run-{rank}", *keys)])
+        for rank, host in enumerate(hosts)
+    ]
+    for code, _, err in [ended(process) for process in processes]:
+        assert code == 0, err
+    assert not (tmp_path / "run-1").exists()
+    ranks = torch.load(tmp_path / "run-0" / "model_final.pth", weights_only=True)["sightline"]["ranks"]
+    assert len(ranks) == 2
+    local = started([*TORCHRUN, "--standalone", "--nproc-per-node", "2", *command(data, tmp_path / "local", *keys)])
+    assert ended(local)[0] == 0
+    assert_close(weights(tmp_path / "run-0"), weights(tmp_path / "local"), rtol=0, atol=0)
