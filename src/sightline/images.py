@@ -160,6 +160,15 @@ def read_image(path: Path, limits: Limits = DISK_LIMITS) -> Image:
     return decode_image(read_bytes(path), path, limits)
 
 
+def read_header(path: Path, limits: Limits = DISK_LIMITS) -> Header:
+    """The header of a file whose pixels are not decoded; errors as `open_checked`."""
+    data = read_bytes(path)
+    try:
+        return header_of(open_checked(data, path, limits))
+    except (KeyError, ValueError, TypeError) as error:  # a TIFF without the tags of its size
+        raise ImageError(path, f"has a damaged header ({error})", "Replace the file.") from error
+
+
 def check_image(path: Path, limits: Limits = DISK_LIMITS) -> Header:
     """The header of a file whose every pixel could be decoded; errors as `decode_image`.
 

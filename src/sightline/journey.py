@@ -27,7 +27,7 @@ from sightline.config.support import require_supported
 from sightline.config.yaml_dialect import dump
 from sightline.dataset import drawn
 from sightline.dataset.folder import DatasetPart, create, open_part
-from sightline.dataset.pictures import folders_beside
+from sightline.dataset.pictures import places
 from sightline.dataset.split import FRACTIONS, write_split
 from sightline.errors import DatasetError, OnProblem, Problem
 from sightline.evaluation.coco import Scores, evaluate_detections, headline, table, to_dict
@@ -163,8 +163,8 @@ def run(
     stages = Stages(diary, say)
 
     def import_stage(_: bool) -> str:
-        imported = labels.read(sources, format=format, label_attribute=label_attribute, on_problem=on_problem)
-        where = [images] if images is not None else folders_beside(imported.report.files, imported.dataset)
+        imported = labels.read(sources, format=format, label_attribute=label_attribute, images=images, on_problem=on_problem)
+        where = places(imported.report.files, imported.dataset, given=images, known=imported.pictures)
         made = create(imported.dataset, dataset, pictures=where, on_problem=on_problem, replace=True)
         for line in (*imported.report.notes, *made.notes, *imported.report.skipped, *made.skipped):
             say(f"      {line}")
@@ -376,9 +376,11 @@ def digest_of(sources: Sequence[str | Path], images: Path | None) -> list[object
         [str(source), hashlib.sha256(Path(source).read_bytes()).hexdigest() if Path(source).is_file() else None]
         for source in sources
     ]
-    if images is not None and images.is_dir():
-        listing = sorted(
-            (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in images.rglob("*") if path.is_file()
-        )
-        found.append(digest(listing))
+    folders = [Path(source) for source in sources] + ([images] if images is not None else [])
+    for folder in folders:
+        if folder.is_dir():
+            listing = sorted(
+                (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()
+            )
+            found.append(digest(listing))
     return found

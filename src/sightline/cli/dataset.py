@@ -1,19 +1,16 @@
-"""`sightline dataset import` and `sightline dataset split`."""
+"""`sightline dataset import`, `split` and `export`."""
 
 import enum
 import gc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from sightline.cli.console import note, show
 
-if TYPE_CHECKING:
-    from sightline.labels import Imported
-
-app = typer.Typer(no_args_is_help=True, help="Labels and pictures: import them, split them.")
+app = typer.Typer(no_args_is_help=True, help="Labels and pictures: import them, split them, export them.")
 
 MAX_SHOWN = 20
 """Skipped problems and notes printed of each kind; --json has all."""
@@ -24,7 +21,12 @@ class OnProblemChoice(enum.StrEnum):
     skip = "skip"
 
 
-Format = Annotated[str | None, typer.Option("--format", metavar="F", help="ground-truth or coco; found out if not given.")]
+class YoloTaskChoice(enum.StrEnum):
+    detect = "detect"
+    segment = "segment"
+
+
+Format = Annotated[str | None, typer.Option("--format", metavar="F", help="coco, voc, yolo, ...; found out if not given.")]
 Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The folder that holds the pictures.")]
 LabelAttribute = Annotated[
     str | None, typer.Option("--label-attribute", help="Which labels to take when a manifest holds several.")
@@ -39,6 +41,11 @@ Fractions = Annotated[
 GroupBy = Annotated[
     str | None,
     typer.Option("--group-by", metavar="RULE", help="Pictures that stay together: folder, prefix:N or regex:PATTERN."),
+]
+
+
+VocOrigin = Annotated[
+    int, typer.Option("--voc-origin", metavar="0|1", help="Number of a picture's first pixel in Pascal VOC files.")
 ]
 
 
@@ -64,24 +71,51 @@ def repeat_option(arguments: list[str], option: str) -> list[str]:
 
 @app.command("import")
 def import_labels(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Ground Truth manifests or COCO instances files.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Label files, or folders of them.")],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The dataset folder to make.")],
     format: Format = None,
     images: Images = None,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Import without pictures.")] = False,
     label_attribute: LabelAttribute = None,
+    drop_rejected: Annotated[bool, typer.Option("--drop-rejected", help="Without what a verification job called bad.")] = False,
+    rejected: Annotated[
+        list[str] | None, typer.Option("--rejected", metavar="VERDICT", help="A verdict that means bad; may be repeated.")
+    ] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option("--min-confidence", help="Without Ground Truth boxes below it. Default: all are kept.")
+    ] = None,
+    class_attribute: Annotated[
+        str | None, typer.Option("--class-attribute", help="Which VIA region attribute is the class, if there are several.")
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class-name", help="The class of VIA regions that have none.  [object]")
+    ] = None,
+    voc_origin: VocOrigin = 1,
     on_problem: OnProblem = OnProblemChoice.error,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Make a dataset folder from label files and pictures."""
     from sightline import labels
     from sightline.dataset import folder
+    from sightline.dataset.pictures import places
 
     check_choice(images, labels_only)
     gc.set_threshold(100_000, 50, 100)  # a million small records and no cycles: looking for some took a third of the time
-    imported = labels.read(sources, format=format, label_attribute=label_attribute, on_problem=on_problem.value)
-    pictures = None if labels_only else picture_folders(imported, images)
+    imported = labels.read(
+        sources,
+        format=format,
+        label_attribute=label_attribute,
+        drop_rejected=drop_rejected,
+        rejected=rejected or (),
+        min_confidence=min_confidence,
+        class_attribute=class_attribute,
+        class_name=class_name,
+        voc_origin=voc_origin,
+        images=images,
+        on_problem=on_problem.value,
+    )
+    pictures = None if labels_only else places(imported.report.files, imported.dataset, given=images, known=imported.pictures)
     made = folder.create(imported.dataset, output, pictures=pictures, on_problem=on_problem.value)
     list_lines("note", [*imported.report.notes, *made.notes])
     list_lines("skipped", [str(problem) for problem in (*imported.report.skipped, *made.skipped)])
@@ -110,18 +144,57 @@ def split_folder(
     show(str(table), as_json, table.as_dict())
 
 
+@app.command("export")
+def export_labels(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder.")],
+    *,
+    format: Annotated[str, typer.Option("--format", metavar="F", help="coco, voc, yolo, via, ground-truth, ...")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to make.")],
+    split: Annotated[str, typer.Option("--split", metavar="PART", help="all, or a part that a split made.")] = "all",
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="S3", help="Where the pictures of a Ground Truth manifest are.")
+    ] = "s3://bucket/images",
+    voc_origin: VocOrigin = 1,
+    yolo_task: Annotated[
+        YoloTaskChoice | None, typer.Option("--yolo-task", help="Boxes or outlines. Default: outlines if every object has one.")
+    ] = None,
+    labels_only: Annotated[bool, typer.Option("--labels-only", help="Export without pictures.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write a dataset folder in another format, with its pictures, and say what that format cannot hold."""
+    from sightline import labels
+    from sightline.dataset import folder as folders
+    from sightline.storage import atomic_folder
+
+    part = folders.open_part(folder, split)
+    pictures = None if labels_only else part.images_dir
+    with atomic_folder(output) as made:
+        lost = labels.write(
+            part.dataset,
+            made / labels.FILES.get(labels.format_name(format), "").format(part=split),
+            format=format,
+            prefix=prefix,
+            voc_origin=voc_origin,
+            yolo_task=yolo_task.value if yolo_task else None,
+            pictures=part.images_dir,
+        )
+        if pictures is not None:
+            target = made / labels.PICTURE_FOLDERS.get(labels.format_name(format), "images")
+            for image in part.dataset.images:
+                folders.place(pictures / image.file_name, target / image.file_name)
+    list_lines("cannot be held", lost)
+    images, boxes = len(part.dataset.images), part.dataset.instance_count
+    with_pictures = "" if pictures is not None else ", labels only"
+    told = f"{output}: {images:,} images, {boxes:,} boxes as {labels.format_name(format)}{with_pictures}"
+    counts = {"folder": str(output), "format": labels.format_name(format), "images": images, "boxes": boxes}
+    show(told, as_json, counts | {"with_pictures": pictures is not None, "lost": lost})
+
+
 def check_choice(images: Path | None, labels_only: bool) -> None:
     from sightline.errors import DatasetError
 
     if images is not None and labels_only:
         raise DatasetError("--images", "cannot be combined with --labels-only", "Give one of the two.")
-
-
-def picture_folders(imported: "Imported", images: Path | None) -> list[Path]:
-    """Where to look for the pictures: the folder given, or what lies beside the label files."""
-    from sightline.dataset.pictures import folders_beside
-
-    return [images] if images is not None else folders_beside(imported.report.files, imported.dataset)
 
 
 def list_lines(kind: str, lines: list[str]) -> None:

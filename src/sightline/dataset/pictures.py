@@ -6,7 +6,7 @@ else the only c.jpg anywhere below DIR. The folders are listed once; no file is 
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -129,6 +129,23 @@ def missing(image: ImageRecord, index: Index, folders: Sequence[Path], suggest: 
     near = get_close_matches(name, list(index.names)[:MAX_COMPARED], n=1) if suggest else []
     fix = f"Did you mean {near[0]!r}?" if near else "Add the picture or name the folder that holds it."
     return Problem(reference(image), f"has no picture below {', '.join(map(str, folders))}", fix)
+
+
+def places(
+    files: Sequence[str], dataset: Dataset, *, given: Path | None, known: Mapping[str, Path]
+) -> Sequence[Path] | Mapping[str, Path]:
+    """Where the pictures of label files are: each as the labels' own layout told, in the folder given, or beside the files.
+
+    known: file_name -> picture, as the import found them; all of them, or it counts for its folders only
+
+    Raises:
+        DatasetError: the pictures are on S3, or there is no such folder.
+    """
+    if known and all(image.file_name in known for image in dataset.images):
+        return known
+    if given is not None:
+        return [given]
+    return sorted({path.parent for path in known.values()}) or folders_beside(files, dataset)
 
 
 def folders_beside(files: Sequence[str], dataset: Dataset) -> list[Path]:

@@ -6,19 +6,36 @@ print(imported.report)
 """
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
 from sightline import coco, storage
 from sightline.errors import LabelError, OnProblem, nearest
-from sightline.labels.report import Imported, ImportReport
+from sightline.labels.report import Imported, ImportReport, ReadOptions, WriteOptions, YoloTask
 from sightline.records import Dataset
 
-__all__ = ["FORMATS", "ImportReport", "Imported", "read", "recognise", "write"]
+__all__ = ["FORMATS", "ImportReport", "Imported", "ReadOptions", "WriteOptions", "read", "recognise", "write"]
 
-FORMATS = {"ground-truth": "sightline.labels.ground_truth", "coco": "sightline.labels.coco"}
+FORMATS = {
+    "ground-truth": "sightline.labels.ground_truth",
+    "coco": "sightline.labels.coco",
+    "via": "sightline.labels.via",
+    "voc": "sightline.labels.voc",
+    "yolo": "sightline.labels.yolo",
+    "open-images": "sightline.labels.open_images",
+    "labelme": "sightline.labels.labelme",
+    "cvat": "sightline.labels.cvat",
+    "label-studio": "sightline.labels.label_studio",
+}
 """Every annotation format and the module that reads it. `ground_truth` is accepted for `ground-truth`."""
+
+FILES = {"ground-truth": "output.manifest", "coco": "annotations/{part}.json"}
+"""What `write` makes of a part is one file of that name for these formats, a folder for the others."""
+
+PICTURE_FOLDERS = {"voc": "JPEGImages", "via": "", "labelme": ""}
+"""Where a format has its pictures, below the folder of its labels; `images` where nothing else is said."""
 
 HEAD_BYTES = 65_536
 """What a format is recognised by: more than half of a manifest's longest line, and COCO's first keys."""
@@ -27,9 +44,18 @@ HEAD_BYTES = 65_536
 class Reader(Protocol):
     """What every format module offers."""
 
-    def recognise(self, head: bytes) -> bool: ...
+    def recognise(self, path: Path, head: bytes) -> bool:
+        """Whether `path` may be of this format: a file that begins with `head`, or a folder, whose head is empty."""
 
-    def read(self, paths: Sequence[Path], *, label_attribute: str | None = None) -> Imported: ...
+    def read(self, paths: Sequence[Path], *, options: ReadOptions) -> Imported:
+        """The pictures of all files or folders together; what is wrong with single pictures is in the report."""
+
+
+class Writer(Protocol):
+    """What a format module offers that can be written, too."""
+
+    def write(self, dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
+        """The dataset's labels in the folder `to`. What the format cannot hold is returned, one line for each kind of loss."""
 
 
 def read(
@@ -37,13 +63,20 @@ def read(
     *,
     format: str | None = None,
     label_attribute: str | None = None,
+    drop_rejected: bool = False,
+    rejected: Sequence[str] = (),
+    min_confidence: float | None = None,
+    class_attribute: str | None = None,
+    class_name: str | None = None,
+    voc_origin: int = 1,
+    images: Path | None = None,
     on_problem: OnProblem = "error",
 ) -> Imported:
-    """The labels of one or several files of one format, as one dataset, with a report.
+    """The labels of one or several files or folders of one format, as one dataset, with a report.
 
-    format:          a key of FORMATS; found from the content when None
-    label_attribute: which labels of a Ground Truth manifest to take when it holds several
-    on_problem:      "skip" leaves out what is broken and lists it in the report
+    format:     a key of FORMATS; found from the content when None
+    on_problem: "skip" leaves out what is broken and lists it in the report
+    others:     as in `ReadOptions`
 
     Raises:
         LabelError: everything that is wrong with the files, at once; nothing in them can be used; or they are of two formats.
@@ -55,8 +88,17 @@ def read(
     for path in paths:
         if paths.count(path) > 1:
             raise LabelError(path, "is given twice", "Name each file once.")
-    name = format_name(format) if format else common_format(paths)
-    imported = reader(name).read(paths, label_attribute=label_attribute)
+    options = ReadOptions(
+        label_attribute=label_attribute,
+        drop_rejected=drop_rejected,
+        rejected=tuple(rejected),
+        min_confidence=min_confidence,
+        class_attribute=class_attribute,
+        class_name=class_name,
+        voc_origin=voc_origin,
+        images=images,
+    )
+    imported = read_as(format_name(format) if format else common_format(paths), paths, options)
     report = imported.report
     if report.skipped and on_problem == "error":
         raise LabelError.collected(report.skipped)
@@ -69,15 +111,32 @@ def read(
     return imported
 
 
+def read_as(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
+    if name != "ground-truth":
+        return reader(name).read(paths, options=options)
+    from sightline.labels import ground_truth  # its options are spelled out
+
+    return ground_truth.read(
+        paths,
+        label_attribute=options.label_attribute,
+        drop_rejected=options.drop_rejected,
+        rejected=options.rejected,
+        min_confidence=options.min_confidence,
+        images=options.images,
+    )
+
+
 def label_file(source: str | Path) -> Path:
+    """The file or folder of labels that `source` names."""
     path = storage.local_path(source, "Reading labels")
     output = path / "manifests" / "output" / "output.manifest"
     if output.is_file():  # a labelling job's output folder, copied whole
         return output
-    if path.is_dir():
-        raise LabelError(path, "is a folder", "Name the label file in it.")
     try:
-        path.open("rb").close()
+        if path.is_dir():
+            next(path.iterdir(), None)
+        else:
+            path.open("rb").close()
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check its permissions.") from error
     return path
@@ -95,18 +154,28 @@ def reader(name: str) -> Reader:
 
 
 def recognise(path: Path) -> str:
-    """The format of a label file, a key of FORMATS, by its first bytes.
+    """The format of a label file or folder, a key of FORMATS, by its first bytes or the names in it.
 
     Raises:
         LabelError: it is none of them.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    for name in FORMATS:
-        if reader(name).recognise(head):
+    head = b""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    for name in sorted(FORMATS, key=lambda name: name == "coco"):  # COCO's words are the most common ones: asked last
+        if recognised_as(name, path, head):
             return name
+    if path.is_dir():
+        raise LabelError(path, "is a folder of no known label format", "Name the label file in it, or its --format.")
     what = "is empty" if not head.strip() else f"is in no known label format (begins with {head[:40]!r})"
     raise LabelError(path, what, f"Give one of: {', '.join(FORMATS)}; or say which with --format.")
+
+
+def recognised_as(name: str, path: Path, head: bytes) -> bool:
+    if importlib.util.find_spec(FORMATS[name]) is None:
+        return False
+    return reader(name).recognise(path, head)
 
 
 def common_format(paths: Sequence[Path]) -> str:
@@ -118,16 +187,35 @@ def common_format(paths: Sequence[Path]) -> str:
 
 
 def write(
-    dataset: Dataset, path: Path, *, format: str = "coco", prefix: str = "s3://bucket/images", attribute: str = "boxes"
-) -> None:
-    """The dataset as one label file; `prefix` and `attribute` are for Ground Truth manifests.
+    dataset: Dataset,
+    path: Path,
+    *,
+    format: str = "coco",
+    prefix: str = "s3://bucket/images",
+    attribute: str = "boxes",
+    voc_origin: int = 1,
+    yolo_task: YoloTask | None = None,
+    pictures: Path | None = None,
+) -> list[str]:
+    """The dataset's labels at `path`, one file or a folder (see FILES); what the format cannot hold, a line for each kind.
+
+    prefix, attribute: for Ground Truth manifests
+    others:            as in `WriteOptions`
 
     Raises:
-        LabelError: the format cannot hold what the dataset has.
+        LabelError: the format cannot hold the dataset at all.
     """
-    if format_name(format) == "coco":
+    name = format_name(format)
+    if name == "coco":
         coco.write(dataset, path)
-    else:
+        return []
+    if name == "ground-truth":
         from sightline.labels import ground_truth
 
         ground_truth.write(dataset, path, prefix=prefix, attribute=attribute)
+        return []
+    module = reader(name)
+    if not hasattr(module, "write"):
+        raise LabelError("format", f"{name} is read, but not written", "Write one of: coco, ground-truth, voc, yolo, via.")
+    options = WriteOptions(voc_origin=voc_origin, yolo_task=yolo_task, pictures=pictures)
+    return cast(Writer, module).write(dataset, path, options=options)

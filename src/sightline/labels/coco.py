@@ -7,18 +7,18 @@ from pathlib import Path
 from sightline import coco
 from sightline.errors import LabelError, Problem
 from sightline.labels.names import file_names
-from sightline.labels.report import Imported, ImportReport
+from sightline.labels.report import Imported, ReadOptions, imported
 from sightline.records import Category, Dataset, ImageRecord
 
 NAME = "coco"
 
 
-def recognise(head: bytes) -> bool:
-    """Whether a file that begins with `head` may be COCO instances."""
+def recognise(path: Path, head: bytes) -> bool:
+    """Whether a file that begins with `head` may be COCO instances. Other formats use the same words: it is asked last."""
     return head.lstrip()[:1] == b"{" and any(f'"{key}"'.encode() in head for key in ("info", "licenses", *coco.LISTS))
 
 
-def read(paths: Sequence[Path], *, label_attribute: str | None = None) -> Imported:
+def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
     """The pictures of all files together; problems are in the report.
 
     One file keeps its image and category ids. Several keep them where they do not contradict each other, else pictures or
@@ -27,7 +27,7 @@ def read(paths: Sequence[Path], *, label_attribute: str | None = None) -> Import
     Raises:
         LabelError: a file is not COCO, or a label attribute is asked for.
     """
-    if label_attribute is not None:
+    if options.label_attribute is not None:
         raise LabelError(paths[0], "is COCO, which has no label attributes", "Leave --label-attribute out.")
     datasets, problems = [], list[Problem]()
     for path in paths:
@@ -35,15 +35,7 @@ def read(paths: Sequence[Path], *, label_attribute: str | None = None) -> Import
         datasets.append(dataset)
         problems.extend(wrong)
     joined = join(datasets, paths, problems)
-    report = ImportReport(
-        format=NAME,
-        files=tuple(map(str, paths)),
-        images=len(joined.images),
-        boxes=joined.instance_count,
-        empty_images=sum(not image.instances for image in joined.images),
-        skipped=tuple(problems),
-    )
-    return Imported(joined, report)
+    return imported(NAME, paths, joined, problems=problems)
 
 
 def join(datasets: Sequence[Dataset], paths: Sequence[Path], problems: list[Problem]) -> Dataset:

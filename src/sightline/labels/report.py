@@ -1,9 +1,52 @@
-"""What an import tells about itself: how much was read, what was left out and why."""
+"""What a format module is told and what it tells: options, and how much was read, what was left out and why."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from sightline.errors import Problem
 from sightline.records import Dataset
+
+YoloTask = Literal["detect", "segment"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What a file does not say by itself; each is for the formats that need it.
+
+    label_attribute: which labels of a Ground Truth manifest to take when it holds several
+    drop_rejected:   leave out pictures whose boxes a verification job called bad
+    rejected:        the verdicts that mean this; none given: the usual words
+    min_confidence:  leave out Ground Truth boxes below it; None: keep all
+    class_attribute: which VIA region attribute is the class when there are several
+    class_name:      the class of VIA regions that have none
+    voc_origin:      the first pixel's number in Pascal VOC files: 1, as in VOC itself, or 0
+    images:          a folder that holds the pictures, before those beside the labels
+    """
+
+    label_attribute: str | None = None
+    drop_rejected: bool = False
+    rejected: tuple[str, ...] = ()
+    min_confidence: float | None = None
+    class_attribute: str | None = None
+    class_name: str | None = None
+    voc_origin: int = 1
+    images: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOptions:
+    """What a format needs to know beyond the dataset; each is for the formats that ask for it.
+
+    voc_origin: the first pixel's number in Pascal VOC files
+    yolo_task:  boxes or outlines; None: outlines if every object has one
+    pictures:   the folder of the dataset's pictures, where it is known
+    """
+
+    voc_origin: int = 1
+    yolo_task: YoloTask | None = None
+    pictures: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +102,33 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """Labels as read, and the report about reading them."""
+    """Labels as read, and the report about reading them.
+
+    pictures: file_name -> the picture, where the format's own layout told which it is
+    """
 
     dataset: Dataset
     report: ImportReport
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+
+
+def imported(
+    format: str,
+    paths: Sequence[Path],
+    dataset: Dataset,
+    *,
+    problems: Sequence[Problem] = (),
+    notes: Sequence[str] = (),
+    pictures: Mapping[str, Path] | None = None,
+) -> Imported:
+    """`dataset` with a report that counts it; for formats without lines."""
+    report = ImportReport(
+        format=format,
+        files=tuple(map(str, paths)),
+        images=len(dataset.images),
+        boxes=dataset.instance_count,
+        empty_images=sum(not image.instances for image in dataset.images),
+        skipped=tuple(problems),
+        notes=tuple(notes),
+    )
+    return Imported(dataset, report, pictures or {})

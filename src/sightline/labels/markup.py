@@ -1,0 +1,41 @@
+"""XML files of labels, read without trusting them: no document type, so no entities that expand or fetch anything."""
+
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from sightline.coco import is_number
+from sightline.errors import LabelError
+
+
+def read_xml(path: Path) -> Element:
+    """The root element of a file.
+
+    Raises:
+        LabelError: it cannot be read, is not XML, or declares a document type.
+    """
+    try:
+        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
+    except OSError as error:
+        raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
+    except DefusedXmlException as error:
+        raise LabelError(path, f"declares entities or a document type ({error})", "Remove the <!DOCTYPE ...>.") from error
+    except (ParseError, ValueError, LookupError) as error:  # the last two: an encoding that is wrong or unknown
+        raise LabelError(path, f"is not XML ({error})", "Give a complete XML file.") from error
+    return root
+
+
+def text_at(element: Element, path: str) -> str:
+    """The text below `path` without the blanks around it; empty where there is none."""
+    return (element.findtext(path) or "").strip()
+
+
+def number(text: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if is_number(found) else None
