@@ -166,3 +166,22 @@ def test_an_empty_part(tmp_path: Path) -> None:
             a_config(*EVERY_STEP), dataset=dataset, images=tmp_path / "images", output=tmp_path / "run", validation=empty
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_stops_where_the_run_is_asked_to_end(tmp_path: Path) -> None:
+    """After the first picture; nothing is measured, and the detector is as it was."""
+    dataset = a_data_folder(tmp_path, 4)
+    config = a_config()
+    detector = a_detector()
+    learner = a_learner(detector, build_optimizer(detector, config.solver))
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    looks: list[int] = []
+
+    def asked_to_end() -> bool:
+        looks.append(1)
+        return len(looks) > 1
+
+    examples = fixed_examples(config, dataset, tmp_path)
+    assert Validation(learner, config, dataset, tmp_path, examples, asked_to_end)() is None
+    assert len(looks) <= 4
+    assert_close(dict(detector.state_dict()), before, rtol=0, atol=0)

@@ -4,6 +4,7 @@ Boxes leave here as float32 (N, 4) in pixels of the augmented picture, labels as
 """
 
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +175,12 @@ class Steps:
 
 
 def use_one_thread(worker: int) -> None:
-    """A worker decodes on one core; torch's own threads would fight with the model's."""
+    """A worker decodes on one core; torch's own threads would fight with the model's.
+
+    A SIGTERM to the whole process group is for the training to hear, which still needs its pictures to finish a step.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def require_shares(batch_size: int, ranks: int) -> None:

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -186,14 +186,14 @@ def go_on(step: int, numbers: Mapping[str, float]) -> str:
 class Validate:
     """Measures the detector every `period` steps and at the end, keeps the best, and ends a run that gets no better.
 
-    measure:  gives {"bbox/AP": ..., "val_loss": ...} of the detector as it is
+    measure:  gives {"bbox/AP": ..., "val_loss": ...} of the detector as it is; None, if the run was asked to end meanwhile
     metric:   which of them decides; "val_loss" is the better the lower, all others the higher
     patience: evaluations in a row without a better one; 0 never ends a run
     judge:    asked after each evaluation, by the first process, whether the run is to end
     """
 
     learner: Learner
-    measure: Callable[[], Mapping[str, float]]
+    measure: Callable[[], Mapping[str, float] | None]
     period: int
     steps: int
     folder: Path
@@ -213,8 +213,13 @@ class Validate:
 
     def evaluate(self, state: TrainingState) -> None:
         """Measure now, and keep or end what follows from it."""
-        state.owed = False
+        began = time.perf_counter()
         numbers = self.measure()
+        state.paused += time.perf_counter() - began
+        state.owed = numbers is None
+        if numbers is None:
+            state.ending = INTERRUPTED
+            return
         if self.metric not in numbers:
             raise ConfigError("--metric", f"is {self.metric!r}", f"Evaluation gives {', '.join(numbers)}.")
         value = numbers[self.metric]
@@ -279,6 +284,7 @@ class Report:
     clock: Callable[[], float] = time.perf_counter
     window: deque[tuple[dict[str, float], float, int, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
     last: float = 0.0
+    paused: float = 0.0
 
     def __post_init__(self) -> None:
         self.last = self.clock()
@@ -286,8 +292,9 @@ class Report:
     def after_step(self, state: TrainingState, losses: Losses, batch: Sequence[Example]) -> None:
         now = self.clock()
         values = {name: value.item() for name, value in losses.items()}
-        self.window.append((values, now - self.last, len(batch) * self.processes.count, state.waited))
-        self.last = now
+        spent = now - self.last - (state.paused - self.paused)  # evaluations are no part of a step
+        self.window.append((values, spent, len(batch) * self.processes.count, state.waited))
+        self.last, self.paused = now, state.paused
         if state.step % WINDOW and state.step != self.steps and not state.ending:
             return
         progress = self.progress(state.step)
@@ -295,7 +302,7 @@ class Report:
             return
         append(self.metrics, json.dumps(progress.as_metrics()))
         append(self.metrics.with_name("log.txt"), f"{time.strftime('%m/%d %H:%M:%S')}{progress.line()}")
-        self.show(progress)
+        self.show(replace(progress, steps=progress.step) if state.ending else progress)  # which ends a bar
         for tracker in self.trackers:
             tracker.progress(progress)
 

@@ -225,6 +225,9 @@ class Job:
     def worker_count(self) -> int:
         return default_workers(os.cpu_count() or 1) if self.workers is None else self.workers
 
+    def asked_to_end(self) -> bool:
+        return self.signal.came
+
     def say(self, line: str) -> None:
         if self.processes.first:
             LOG.info("%s", line)
@@ -353,7 +356,7 @@ class Job:
         if not dataset.images:
             raise DatasetError("validation part", "holds no pictures", "Name another part with --validate-on.")
         require_metric(config, fitting_metric(config, self.settings.metric), dataset.class_names)
-        return Validation(learner, config, dataset, images, fixed_examples(config, dataset, images))
+        return Validation(learner, config, dataset, images, fixed_examples(config, dataset, images), self.asked_to_end)
 
     def finish(self, learner: Learner, state: TrainingState, trackers: Sequence[Tracker], began: float) -> Run:
         """The run's last checkpoint, unless it is to go on.

@@ -42,6 +42,7 @@ class TrainingState:
     owed:    an evaluation that was due when the run was interrupted; a resumed run makes it first
     seconds: spent training, before a resume, too
     waited:  seconds that the last step waited for its pictures
+    paused:  seconds that evaluations took since this process began
     ending:  why the run ends before its last step; empty while it does not
     """
 
@@ -52,6 +53,7 @@ class TrainingState:
     owed: bool = False
     seconds: float = 0.0
     waited: float = 0.0
+    paused: float = 0.0
     ending: str = ""
 
     def lasting(self) -> dict[str, object]:

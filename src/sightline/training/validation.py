@@ -4,7 +4,7 @@ Measuring leaves no trace: random generators, norms' statistics and running valu
 is measured gives the same weights as one that is not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -39,37 +39,57 @@ class Validation:
     """Measures `learner`'s detector on `dataset`, whose pictures lie in `images`. Every process measures its share.
 
     examples: the same pictures as the network sees them, without variation, for the losses
+    asked_to_end: whether the run is to end now, looked at before every picture
     """
 
-    def __init__(self, learner: Learner, config: Config, dataset: Dataset, images: Path, examples: TrainingSet) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        config: Config,
+        dataset: Dataset,
+        images: Path,
+        examples: TrainingSet,
+        asked_to_end: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.learner, self.config, self.dataset, self.images, self.examples = learner, config, dataset, images, examples
+        self.asked_to_end = asked_to_end
 
-    def __call__(self) -> dict[str, float]:
-        """{"val_loss": ..., "val_loss_cls": ..., "bbox/AP": ..., ...}, the same in every process."""
+    def __call__(self) -> dict[str, float] | None:
+        """{"val_loss": ..., "val_loss_cls": ..., "bbox/AP": ..., ...}, the same in every process.
+
+        None in all of them, if one was asked to end on the way: a whole evaluation may take longer than a SIGTERM leaves.
+        """
         processes = self.learner.processes
         with self.learner.evaluated() as detector, untouched(detector):
             processes.share_buffers(detector)
-            numbers = self.losses(detector) | self.scores(detector)
+            totals, found = self.losses(detector), self.detections(detector)
         detector.train()
-        return processes.from_first(numbers)
+        if processes.most([self.asked_to_end()])[0]:
+            return None
+        means = self.mean_losses(totals)
+        return processes.from_first(means | self.scores(found))
 
     def losses(self, detector: Detector) -> dict[str, float]:
-        """Mean losses a picture, one picture at a time; pictures without objects count like the others."""
+        """Summed losses of this process's pictures, one at a time; those without objects count like the others."""
         processes = self.learner.processes
         totals: dict[str, float] = {}
         detector.train()
         for module in detector.modules():
             if isinstance(module, NORMS):
                 module.eval()
-        mine = range(processes.rank, len(self.examples), processes.count)
-        for index in mine:
+        for index in range(processes.rank, len(self.examples), processes.count):
+            if self.asked_to_end():
+                break
             torch.manual_seed(SEED + index)
             for name, value in self.learner_losses(detector, self.examples.example(Draw(index, index))).items():
                 totals[name] = totals.get(name, 0.0) + value
-        parts = processes.gather((len(mine), totals))
-        count = sum(number for number, _ in parts)
-        names = dict.fromkeys(name for _, part in parts for name in part)
-        means = {f"val_{name}": sum(part.get(name, 0.0) for _, part in parts) / count for name in names}
+        return totals
+
+    def mean_losses(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """{"val_loss": their sum, "val_loss_cls": ...} a picture, from every process's sums."""
+        parts = self.learner.processes.gather(totals)
+        names = dict.fromkeys(name for part in parts for name in part)
+        means = {f"val_{name}": sum(part.get(name, 0.0) for part in parts) / len(self.examples) for name in names}
         return {"val_loss": sum(means.values()), **means}
 
     def learner_losses(self, detector: Detector, example: Example) -> dict[str, float]:
@@ -79,24 +99,28 @@ class Validation:
             losses: Mapping[str, torch.Tensor] = detector([example.image], [target])
         return {name: value.item() for name, value in losses.items()}
 
-    def scores(self, detector: Detector) -> dict[str, float]:
-        """COCO's numbers, {"bbox/AP": 0 to 1, ...}: every process detects in its share, the first one measures all."""
+    def detections(self, detector: Detector) -> dict[int, Detections]:
+        """{image id: what is found in it} of this process's pictures."""
         processes = self.learner.processes
-        model = Model(
-            build_predictor(detector, self.config),
-            self.dataset.class_names,
-            "training",
-            proposes=proposes_only(self.config),
-        )
-        share = replace(self.dataset, images=self.dataset.images[processes.rank :: processes.count])
+        proposes = proposes_only(self.config)
+        model = Model(build_predictor(detector, self.config), self.dataset.class_names, "training", proposes=proposes)
+        found: dict[int, Detections] = {}
         with self.learner.precision.forward():
-            parts = processes.gather(detect_all(model, share, self.images))
+            for image in self.dataset.images[processes.rank :: processes.count]:
+                if self.asked_to_end():
+                    break
+                found |= detect_all(model, replace(self.dataset, images=(image,)), self.images)
+        return found
+
+    def scores(self, mine: dict[int, Detections]) -> dict[str, float]:
+        """COCO's numbers, {"bbox/AP": 0 to 1, ...}, of all processes' detections; the first one measures."""
+        processes = self.learner.processes
+        parts = processes.gather(mine)
         if not processes.first:
             return {}
-        found: dict[int, Detections] = {key: value for part in parts for key, value in part.items()}
-        return numbers_of(
-            evaluate_proposals(self.dataset, found) if model.proposes else evaluate_detections(self.dataset, found)
-        )
+        found = {key: value for part in parts for key, value in part.items()}
+        proposes = proposes_only(self.config)
+        return numbers_of(evaluate_proposals(self.dataset, found) if proposes else evaluate_detections(self.dataset, found))
 
 
 def fixed_examples(config: Config, dataset: Dataset, images: Path) -> TrainingSet:
