@@ -3,58 +3,109 @@
 One JSON object a line: `source-ref`, the boxes under a label attribute whose name differs from job to job, and
 `<attribute>-metadata`, whose type tells what kind of label it is. A class id means what the class-map of its own line says,
 and a class-map holds only the classes of that line: classes are joined by name over all lines of all files.
+
+Several jobs may have worked on one manifest. An adjustment job adds an attribute that supersedes the one it began with; a
+verification job adds verdicts about the boxes. The output of video jobs is read by `sequences`.
 """
 
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline import storage
-from sightline.coco import is_number, shorten, xywh
-from sightline.errors import LabelError, Problem
-from sightline.geometry.boxes import fault, is_empty
+from sightline.coco import shorten, xywh
+from sightline.errors import LabelError, Problem, nearest
 from sightline.labels.names import file_names
 from sightline.labels.report import Imported, ImportReport
 from sightline.labels.survey import (
     BOXES,
     METADATA,
+    Attribute,
+    Labels,
     Survey,
     choose_attributes,
-    metadata,
-    objects,
     order_classes,
     recognise,
     survey,
 )
-from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance
+from sightline.records import Category, Dataset, ImageRecord, Instance
 
 __all__ = ["read", "recognise", "write"]
 
 NAME = "ground-truth"
 
+BAD = {"bad", "incorrect", "wrong", "reject", "rejected", "fail", "failed", "poor", "invalid", "inaccurate", "no", "false"}
+GOOD = {
+    "good",
+    "correct",
+    "right",
+    "accept",
+    "accepted",
+    "approved",
+    "pass",
+    "passed",
+    "ok",
+    "valid",
+    "accurate",
+    "yes",
+    "true",
+}
+"""What verdicts are called: the owner of a verification job chooses, and these are the usual choices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The labels under one attribute of one file. classes: index of a name in its survey -> label."""
+
+    path: Path
+    labels: Labels
+    classes: Sequence[int]
+
 
 @dataclass(slots=True)
 class Sheet:
-    """The pictures read so far, with where each was found, and what else the lines were.
+    """The pictures of all files in the order of the lines, not yet built, and what else the lines were.
 
-    pictures: source-ref -> (its size, its instances)
-    places:   source-ref -> file:line
+    columns, rows: one a picture: where its labels are
+    places:        source-ref -> its number
+    verdicts:      what verification jobs said -> pictures
+    rejected:      pictures left out for that
     """
 
-    labels: Mapping[str, int]
-    pictures: dict[str, tuple[ImageSize, tuple[Instance, ...]]] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
+    columns: list[Column] = field(default_factory=list)
+    rows: "array[int]" = field(default_factory=lambda: array("Q"))
+    places: dict[str, int] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    rejected: int = 0
+    below: int = 0
 
 
-def read(paths: Sequence[Path], *, label_attribute: str | None = None) -> Imported:
+def read(
+    paths: Sequence[Path],
+    *,
+    label_attribute: str | None = None,
+    drop_rejected: bool = False,
+    rejected: Collection[str] = (),
+    min_confidence: float | None = None,
+    images: Path | None = None,
+) -> Imported:
     """The pictures of all manifests together, image ids from 1 in the order of the lines; problems are in the report.
 
-    label_attribute: which labels to take where a manifest has several; elsewhere the only one is taken
+    label_attribute: which labels to take where a manifest has several that are not one chain of adjustments; elsewhere the only
+                     one is taken, or the newest of the chain
+    drop_rejected:   leave out pictures whose boxes a verification job called bad
+    rejected:        the verdicts that mean this; none given: the usual words
+    min_confidence:  leave out boxes below it. None, the default, is right nearly always: a confidence can be compared within
+                     one job only, and in most jobs it is a constant, often 0
+    images:          for video jobs: where the frames, and the files that list them, have been copied to
 
     Classes are ordered by their class id when all lines agree on the ids, else by name: neither the order of files nor
     that of lines changes a label.
@@ -62,14 +113,22 @@ def read(paths: Sequence[Path], *, label_attribute: str | None = None) -> Import
     Raises:
         LabelError: a file holds no boxes, or several label attributes to choose from.
     """
-    surveys = [survey(path) for path in paths]
-    attributes = choose_attributes(paths, surveys, label_attribute)
-    pairs = {pair for found, attribute in zip(surveys, attributes, strict=True) for pair in found.classes[attribute]}
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise LabelError("min_confidence", f"is {min_confidence}", "Give a number from 0 to 1.")
+    surveys = [survey(path, min_confidence=min_confidence) for path in paths]
+    if any(found.is_video for found in surveys):
+        return read_video(paths, surveys, label_attribute, images)
+    chains = choose_attributes(paths, [attributes(found) for found in surveys], label_attribute)
+    pairs = {
+        pair for found, chain in zip(surveys, chains, strict=True) for name in chain for pair in found.attributes[name].pairs
+    }
     names, merged = order_classes(pairs)
     labels = {name: names.index(merged.get(name, name)) for _, name in pairs}
-    sheet = Sheet(labels)
-    for path, attribute in zip(paths, attributes, strict=True):
-        read_file(path, attribute, sheet)
+    bad = bad_verdicts(surveys, chains, rejected) if drop_rejected else frozenset[str]()
+    sheet = Sheet()
+    for found, chain in zip(surveys, chains, strict=True):
+        classes = [labels.get(name, -1) for name in found.names]  # -1: of an attribute that is not read
+        add_file(found, [Column(found.path, found.attributes[name], classes) for name in chain], chain, bad, sheet)
     dataset = Dataset(tuple(Category(number, name) for number, name in enumerate(names, 1)), records(sheet))
     report = ImportReport(
         format=NAME,
@@ -81,139 +140,193 @@ def read(paths: Sequence[Path], *, label_attribute: str | None = None) -> Import
         unlabelled=len(sheet.unlabelled),
         failed=len(sheet.failed),
         skipped=tuple(sheet.problems),
-        notes=tuple(notes(sheet, surveys, merged)),
+        notes=tuple(notes(sheet, merged, drop_rejected, min_confidence)),
     )
     return Imported(dataset, report)
 
 
-def read_file(path: Path, attribute: str, sheet: Sheet) -> None:
-    """The labels of every line of one manifest, into `sheet`."""
-    for where, line in objects(path):
-        if isinstance(line, LabelError):
-            sheet.problems.extend(line.problems)
-            continue
-        try:
-            read_line(line, attribute, where, sheet)
-        except LabelError as error:
-            sheet.problems.extend(error.problems)
+def attributes(found: Survey) -> list[Attribute]:
+    """The label attributes of a file, for the choice among them."""
+    return [
+        Attribute(name, labels.count, adjusts=bool(labels.statuses), latest=labels.latest)
+        for name, labels in found.attributes.items()
+    ]
 
 
-def read_line(line: Mapping[str, object], attribute: str, where: str, sheet: Sheet) -> None:
-    source, label, facts = line.get("source-ref"), line.get(attribute), line.get(attribute + METADATA)
-    if not isinstance(source, str) or not source:
-        what = "holds text, not a picture (source)" if "source" in line else "has no source-ref"
-        raise LabelError(where, what, "Give the picture's s3:// address as source-ref.")
-    if isinstance(facts, dict) and "failure-reason" in facts:
-        sheet.failed.append(where)
-        return
-    if label is None:
-        check_other_labels(line, where)
-        sheet.unlabelled.append(where)
-        return
-    if not isinstance(label, dict) or not isinstance(facts, dict):
-        key = attribute if isinstance(facts, dict) else attribute + METADATA
-        raise LabelError(where, f"has no object {key!r}", "Restore it from the labelling job's output.")
-    if facts.get("type") != BOXES:
-        raise LabelError(
-            where, f"has a label of type {facts.get('type')!r} under {attribute!r}", f"Only {BOXES} is read; remove it."
-        )
-    if source in sheet.places:
-        raise LabelError(where, f"labels {source} again, after {sheet.places[source]}", "Keep one of the two lines.")
-    sheet.places[source] = where
-    size = read_size(label.get("image_size"), where)
-    sheet.pictures[source] = (size, read_boxes(label.get("annotations"), facts.get("class-map"), size, where, sheet))
+def read_video(paths: Sequence[Path], surveys: Sequence[Survey], label_attribute: str | None, images: Path | None) -> Imported:
+    """What `sequences` makes of the files, if all are of video jobs."""
+    from sightline.labels import sequences
+
+    boxes = [str(found.path) for found in surveys if not found.is_video]
+    if boxes:
+        videos = ", ".join(str(found.path) for found in surveys if found.is_video)
+        what = f"are of a video job, and those of {', '.join(boxes)} of single pictures"
+        raise LabelError(videos, f"the labels {what}", "Import them one by one, then merge the datasets.")
+    return sequences.read(paths, label_attribute=label_attribute, images=images)
 
 
-def check_other_labels(line: Mapping[str, object], where: str) -> None:
-    """A line without boxes may be unlabelled; labels of another kind show that it belongs to another task."""
-    kinds = [kind for _, facts in metadata(line) if isinstance(kind := facts.get("type"), str) and kind != BOXES]
-    if kinds:
-        raise LabelError(where, f"has no boxes but a label of type {kinds[0]}", f"Only {BOXES} is read; remove the line.")
-
-
-def read_size(value: object, where: str) -> ImageSize:
-    """From [{"width": 500, "height": 375, "depth": 3}]."""
-    fix = 'Give image_size: [{"width": W, "height": H, "depth": 3}] in pixels.'
-    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
-        raise LabelError(where, "has no image_size" if value is None else f"has image_size {shorten(value)}", fix)
-    height, width = value[0].get("height"), value[0].get("width")
-    if not (is_number(height) and is_number(width) and height >= 1 and width >= 1 and height % 1 == width % 1 == 0):
-        raise LabelError(where, f"has image_size {shorten(value)}", fix)
-    return ImageSize(int(height), int(width))
-
-
-def read_boxes(entries: object, class_map: object, size: ImageSize, where: str, sheet: Sheet) -> tuple[Instance, ...]:
-    """The instances of one line. An empty box is left out alone, as it holds no object; anything else spoils the line.
+def bad_verdicts(surveys: Sequence[Survey], chains: Sequence[Sequence[str]], rejected: Collection[str]) -> frozenset[str]:
+    """The verdicts, as written, that mean that boxes are bad.
 
     Raises:
-        LabelError: all that spoils the line.
+        LabelError: there are verdicts that could mean anything, or no such verdict as `rejected` names.
     """
-    if not isinstance(entries, list):
-        raise LabelError(where, "has no list 'annotations'", "Restore the line from the labelling job's output.")
-    if not isinstance(class_map, dict):
-        class_map = {}
-    instances: list[Instance] = []
-    problems: list[Problem] = []
-    for index, entry in enumerate(entries):
-        place = f"{where}, box {index + 1}"
-        try:
-            box = read_box(entry, place)
-            wrong = fault(box, size)
-            if wrong and is_empty(box):
-                sheet.problems.append(Problem(place, wrong, "Remove the box."))
-            elif wrong:
-                raise LabelError(place, wrong, "Correct left, top, width and height, in pixels of this picture.")
-            else:
-                instances.append(Instance(box, sheet.labels[class_name(entry.get("class_id"), class_map, place)]))
-        except LabelError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise LabelError.collected(problems)
-    return tuple(instances)
+    found = Counter(
+        name
+        for one, chain in zip(surveys, chains, strict=True)
+        for (attribute, _), name in one.verdicts.items()
+        if attribute in chain
+    )
+    where = ", ".join(str(one.path) for one in surveys)
+    if not found:
+        raise LabelError(where, "has no verdicts about the labels that are read", "Leave --drop-rejected out.")
+    if rejected:
+        wrong = sorted(name for name in rejected if name not in found)
+        if wrong:
+            raise LabelError(where, f"has no verdict {wrong[0]!r}", nearest(wrong[0], sorted(found)))
+        return frozenset(rejected)
+    unclear = sorted(name for name in found if name.strip().casefold() not in BAD | GOOD)
+    if unclear:
+        listed = ", ".join(f"{name!r} ({found[name]:,} lines)" for name in sorted(found))
+        what = f"has verdicts that do not say which of them are bad: {listed}"
+        raise LabelError(where, what, "Name those that are, with --rejected.")
+    return frozenset(name for name in found if name.strip().casefold() in BAD)
 
 
-def read_box(entry: object, place: str) -> Box:
-    if not isinstance(entry, dict):
-        raise LabelError(place, f"is a JSON {type(entry).__name__}, not an object", "Correct or remove it.")
-    left, top, width, height = (entry.get(key) for key in ("left", "top", "width", "height"))
-    if is_number(left) and is_number(top) and is_number(width) and is_number(height):
-        return (float(left), float(top), float(left + width), float(top + height))
-    wrong = [f"{key} {entry.get(key)!r}" for key in ("left", "top", "width", "height") if not is_number(entry.get(key))]
-    raise LabelError(place, f"has {', '.join(wrong)}", "Give left, top, width and height as finite numbers of pixels.")
+def add_file(found: Survey, columns: Sequence[Column], chain: Sequence[str], bad: Collection[str], sheet: Sheet) -> None:
+    """The pictures of one manifest, into `sheet`: of each line the labels of the first of `columns` that has some."""
+    problems = {line: list(wrong) for line, wrong in found.problems.items()}
+    for column, name, row in newest(columns, chain):
+        labels, line = column.labels, column.labels.lines[row]
+        verdict = found.verdicts.get((name, line)) if found.verdicts else None
+        if verdict is not None:
+            sheet.verdicts[verdict] += 1
+            if verdict in bad:
+                sheet.rejected += 1
+                continue
+        sheet.below += labels.below.get(line, 0)
+        source = labels.sources[row]
+        number = sheet.places.setdefault(source, len(sheet.rows))
+        if number != len(sheet.rows):
+            before = sheet.columns[number]
+            place = f"{before.path}:{before.labels.lines[sheet.rows[number]]}"
+            twice = Problem(f"{found.path}:{line}", f"labels {source} again, after {place}", "Keep one of the two lines.")
+            problems.setdefault(line, []).append(twice)
+            continue
+        sheet.columns.append(column)
+        sheet.rows.append(row)
+    for line, wrong in faults(columns):
+        problems[line] = [*wrong, *problems.get(line, ())]
+    for line, wrong in unread(found, chain, sheet):
+        problems[line] = wrong
+    sheet.problems.extend(problem for line in sorted(problems) for problem in problems[line])
+    if len(columns) > 1:
+        sheet.notes.append(chain_note(found, columns, chain))
 
 
-def class_name(class_id: object, class_map: Mapping[str, object], place: str) -> str:
-    """What a class id means on its line."""
-    key = str(int(class_id)) if isinstance(class_id, float) and class_id.is_integer() else str(class_id)
-    name = class_map.get(key)
-    if not isinstance(name, str) or not name.strip():
-        known = ", ".join(f"{key}: {name}" for key, name in list(class_map.items())[:10]) or "empty"
-        raise LabelError(
-            place, f"has class_id {class_id!r}, which is not in the line's class-map ({known})", "Add it to class-map."
-        )
-    return name
+def newest(columns: Sequence[Column], chain: Sequence[str]) -> Iterator[tuple[Column, str, int]]:
+    """(the column to read, its attribute, the row) of every picture, in the order of the lines."""
+    if len(columns) == 1:
+        yield from ((columns[0], chain[0], row) for row in range(len(columns[0].labels.lines)))
+        return
+    decided: dict[int, tuple[Column, str, int] | None] = {}
+    for column, name in reversed(list(zip(columns, chain, strict=True))):
+        decided.update((line, (column, name, row)) for row, line in enumerate(column.labels.lines))
+        decided.update(dict.fromkeys(column.labels.broken))  # broken labels do not bring back those that they replaced
+    yield from (found for _, found in sorted(decided.items(), key=lambda item: item[0]) if found is not None)
+
+
+def faults(columns: Sequence[Column]) -> Iterator[tuple[int, list[Problem]]]:
+    """(line, what is wrong with the labels that count there)."""
+    superseded: set[int] = set()
+    for column in columns:
+        yield from ((line, wrong) for line, wrong in column.labels.problems.items() if line not in superseded)
+        superseded.update(column.labels.lines, column.labels.broken)
+
+
+def unread(found: Survey, chain: Sequence[str], sheet: Sheet) -> Iterator[tuple[int, list[Problem]]]:
+    """Every line without the labels that are read goes where it belongs: failed, unlabelled, or a problem."""
+    others = {line for name, labels in found.attributes.items() if name not in chain for line in labelled(labels)}
+    if others:
+        others.difference_update(*(labelled(found.attributes[name]) for name in chain))
+    for line in sorted(found.bare.keys() | others):
+        where = f"{found.path}:{line}"
+        reasons = [found.failures[name, line] for name in chain if (name, line) in found.failures]
+        wrong = None if reasons or line in others else incomplete(found, line, chain, where)
+        if reasons:
+            sheet.failed.append(where)
+            sheet.reasons[reasons[0]] += 1
+        elif wrong:
+            yield line, [wrong]
+        else:
+            sheet.unlabelled.append(where)
+
+
+def labelled(labels: Labels) -> Iterator[int]:
+    yield from labels.lines
+    yield from labels.broken
+
+
+def incomplete(found: Survey, line: int, chain: Sequence[str], where: str) -> Problem | None:
+    """Why a line without boxes is not just unlabelled: they are damaged, or it belongs to another task."""
+    attribute, kind = found.foreign.get(line, ("", ""))
+    if attribute in chain:
+        what = f"has a label of type {kind!r} under {attribute!r}"
+        return Problem(where, what, f"Only {BOXES} is read; remove it.")
+    keys = found.bare[line]
+    for name in chain:
+        if name in keys:
+            missing = name if name + METADATA in keys else name + METADATA
+            return Problem(where, f"has no object {missing!r}", "Restore it from the labelling job's output.")
+    if kind:
+        return Problem(where, f"has no boxes but a label of type {kind}", f"Only {BOXES} is read; remove the line.")
+    return None
+
+
+def chain_note(found: Survey, columns: Sequence[Column], chain: Sequence[str]) -> str:
+    """Which labels were taken where jobs have adjusted each other's."""
+    labels = columns[0].labels
+    statuses = ", ".join(f"{lines:,} {status}" for status, lines in sorted(labels.statuses.items()))
+    older = {line for column in columns[1:] for line in column.labels.lines}.difference(labels.lines, labels.broken)
+    kept = f"; {len(older):,} lines that it lacks have the labels before" if older else ""
+    superseded = ", ".join(map(repr, chain[1:]))
+    return f"{found.path}: the adjustment {chain[0]!r} ({statuses}) supersedes {superseded}{kept}."
 
 
 def records(sheet: Sheet) -> tuple[ImageRecord, ...]:
     """The pictures in the order of the lines, ids from 1, each with a file name of its own."""
-    names = file_names(list(sheet.pictures))
-    return tuple(
-        ImageRecord(id=number, file_name=name, size=size, instances=instances, source=source)
-        for number, (name, (source, (size, instances))) in enumerate(zip(names, sheet.pictures.items(), strict=True), 1)
-    )
+    names = file_names(list(sheet.places))
+    places = zip(names, sheet.columns, sheet.rows, strict=True)
+    return tuple(record(number, name, column, row) for number, (name, column, row) in enumerate(places, 1))
 
 
-def notes(sheet: Sheet, surveys: Sequence[Survey], merged: Mapping[str, str]) -> Iterator[str]:
+def record(number: int, name: str, column: Column, row: int) -> ImageRecord:
+    labels = column.labels
+    begin, end = (labels.ends[row - 1] if row else 0), labels.ends[row]
+    numbers = iter(labels.boxes[4 * begin : 4 * end])
+    boxes = zip(numbers, numbers, numbers, numbers, strict=True)
+    instances = tuple(Instance(box, column.classes[name]) for box, name in zip(boxes, labels.names[begin:end], strict=True))
+    return ImageRecord(number, name, labels.sizes[row], instances, labels.sources[row])
+
+
+def notes(sheet: Sheet, merged: Mapping[str, str], dropping: bool, min_confidence: float | None) -> Iterator[str]:
     for name, plain in sorted(merged.items()):
         yield f"The classes {name!r} and {plain!r} differ only in blanks; they are one class."
+    yield from sheet.notes
     if sheet.unlabelled:
         yield f"Lines without a label: {listed(sheet.unlabelled)}."
     if sheet.failed:
-        reasons = Counter[str]()
-        for found in surveys:
-            reasons.update(found.failures)
-        told = "; ".join(f"{shorten(reason)} ({lines:,} lines)" for reason, lines in reasons.most_common(5))
+        told = "; ".join(f"{shorten(reason)} ({lines:,} lines)" for reason, lines in sheet.reasons.most_common(5))
         yield f"Lines whose labelling failed: {listed(sheet.failed)}. Reasons: {told}."
+    if sheet.verdicts:
+        said = ", ".join(f"{name!r} {pictures:,}" for name, pictures in sorted(sheet.verdicts.items()))
+        done = f"{sheet.rejected:,} pictures were left out" if dropping else "all are kept; --drop-rejected leaves out bad ones"
+        yield f"Verdicts of verification jobs (pictures): {said}; {done}."
+    if min_confidence is not None:
+        yield (
+            f"{sheet.below:,} boxes with a confidence below {min_confidence:g} were left out. What a confidence means differs "
+            "from job to job; in many it is a constant."
+        )
 
 
 def listed(places: Sequence[str], limit: int = 5) -> str:

@@ -5,8 +5,10 @@ Names that some file system cannot hold are altered, and only those. The result 
 """
 
 import hashlib
+import os.path
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from sightline.storage import S3, is_remote
@@ -17,6 +19,10 @@ HOSTILE = str.maketrans(dict.fromkeys('<>:"\\|?*\x7f' + "".join(map(chr, range(3
 RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)})
 """Device names of Windows, with any suffix."""
 
+PART = r"(?!(?:con|prn|aux|nul|com\d|lpt\d)(?:[./]|\Z))[\w-][\w+%(),=@~-]*(?:\.[\w-]+)*"
+PLAIN = re.compile(rf"(?=.{{1,200}}\Z){PART}(?:/{PART})*", re.ASCII | re.IGNORECASE)
+"""Most names are seen to be safe at one look; part by part a million of them would take ten times as long."""
+
 MAX_COMPONENT_BYTES = 255
 """What Linux and macOS allow between two slashes."""
 
@@ -26,31 +32,29 @@ def file_names(references: Sequence[str], *, keep_folders: bool = False) -> list
 
     keep_folders: do not cut the folder off that all share
     """
-    parts = [split(reference) for reference in references]
-    depth = 0 if keep_folders else common_depth(parts)
-    literal = ["/".join(own[depth:]) for own in parts]
-    safe = ["/".join(map(safe_component, own[depth:])) for own in parts]
-    if safe == literal and len({fold(name) for name in safe}) == len(safe) and not any_is_folder(safe):
+    paths = [path_of(reference) for reference in references]
+    begin = 0 if keep_folders or not paths else len(common_folder(paths))
+    literal = [path[begin:] for path in paths] if begin else paths
+    safe = [name if PLAIN.fullmatch(name) else safe_name(name) for name in literal]
+    folds = set(map(fold, safe))
+    if safe == literal and len(folds) == len(safe) and folds.isdisjoint(folders(folds)):  # S3 may hold both `a` and `a/b.jpg`
         return safe
     return distinct(safe, literal)
 
 
-def split(reference: str) -> list[str]:
-    """Bucket and key, or path, at every slash; empty components stay, S3 allows them."""
-    if is_remote(reference):
-        return reference[len(S3) :].split("/")
-    return reference.replace("\\", "/").split("/")
+def path_of(reference: str) -> str:
+    """Bucket and key, or path, with / between its parts; empty parts stay, S3 allows them."""
+    return reference[len(S3) :] if is_remote(reference) else reference.replace("\\", "/")
 
 
-def common_depth(parts: Sequence[list[str]]) -> int:
-    """How many leading folders all references share."""
-    if not parts:
-        return 0
-    low, high = min(parts)[:-1], max(parts)[:-1]  # what the first and the last in order share, all share
-    shared = 0
-    while shared < min(len(low), len(high)) and low[shared] == high[shared]:
-        shared += 1
-    return min(shared, min(len(own) for own in parts) - 1)
+def common_folder(paths: Sequence[str]) -> str:
+    """The folders that all paths share, with the / that ends them."""
+    shared = os.path.commonprefix([min(paths), max(paths)])  # noqa: RUF071 - the first and the last share what all share
+    return shared[: shared.rfind("/") + 1]
+
+
+def safe_name(name: str) -> str:
+    return "/".join(map(safe_component, name.split("/")))
 
 
 def safe_component(name: str) -> str:
@@ -70,28 +74,23 @@ def safe_component(name: str) -> str:
 
 def fold(name: str) -> str:
     """Names with the same fold are one file on macOS or Windows."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
-def any_is_folder(names: Sequence[str]) -> bool:
-    """Whether one name is the folder of another: S3 may hold both `a` and `a/b.jpg`."""
-    return not folders(names).isdisjoint(map(fold, names))
-
-
-def folders(names: Sequence[str]) -> set[str]:
-    """The folds of all folders that `names` lie in."""
-    direct = {fold(name).rpartition("/")[0] for name in names}
+def folders(folds: Iterable[str]) -> set[str]:
+    """All folders that the folds of names lie in."""
     found: set[str] = set()
-    for folder in direct:
-        while folder and folder not in found:
-            found.add(folder)
-            folder = folder.rpartition("/")[0]  # noqa: PLW2901
+    for folder in {name.rpartition("/")[0] for name in folds}:
+        above = folder
+        while above and above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
     return found
 
 
 def distinct(safe: Sequence[str], literal: Sequence[str]) -> list[str]:
     """`safe` with ~2, ~3, ... before the suffix where two would be one file. Unaltered names come first and keep theirs."""
-    taken = folders(safe)
+    taken = folders(map(fold, safe))
     names = list(safe)
     next_number: dict[str, int] = {}
     for index in sorted(range(len(safe)), key=lambda index: (safe[index] != literal[index], literal[index])):

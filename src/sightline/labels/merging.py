@@ -1,0 +1,201 @@
+"""Several datasets as one, their classes joined by name: own jobs with public pictures, last year's labels with this year's."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sightline.errors import LabelError, Problem, nearest
+from sightline.labels.names import file_names
+from sightline.records import Category, Dataset, ImageRecord
+
+OnDuplicate = Literal["error", "first", "last", "merge"]
+"""What becomes of a picture that several datasets have: ask, keep the first or the last one's labels, or join their objects."""
+
+RULES = ("error", "first", "last", "merge")
+
+
+@dataclass(slots=True)
+class Album:
+    """The pictures so far, each one once.
+
+    parts:     number of the dataset that a picture came from
+    by_source: source -> its place in `images`
+    by_name:   file name -> its place, of pictures without a source
+    any_name:  file name -> its first place, of all pictures
+    """
+
+    images: list[ImageRecord] = field(default_factory=list)
+    parts: list[int] = field(default_factory=list)
+    by_source: dict[str, int] = field(default_factory=dict)
+    by_name: dict[str, int] = field(default_factory=dict)
+    any_name: dict[str, int] = field(default_factory=dict)
+
+    def place(self, image: ImageRecord) -> int | None:
+        """Where the same picture is: by source, and by file name where one of the two has no source."""
+        if not image.source:
+            return self.any_name.get(image.file_name)
+        return self.by_source.get(image.source, self.by_name.get(image.file_name))
+
+    def add(self, image: ImageRecord, part: int) -> None:
+        number = len(self.images)
+        self.images.append(image)
+        self.parts.append(part)
+        self.any_name.setdefault(image.file_name, number)
+        if image.source:
+            self.by_source[image.source] = number
+        else:
+            self.by_name[image.file_name] = number
+
+
+def merge(
+    parts: Sequence[Dataset],
+    *,
+    rename: Mapping[str, str] | None = None,
+    drop: Collection[str] = (),
+    on_duplicate: OnDuplicate = "error",
+    places: Sequence[str] = (),
+) -> tuple[Dataset, list[str]]:
+    """(all pictures of `parts` under one list of classes, what to know about it).
+
+    rename:       {class: new name}, all at once; classes that get one name become one class
+    drop:         classes whose objects go; their pictures stay, as negatives where nothing else is on them
+    on_duplicate: what to do with a picture that several parts have; "merge" keeps identical objects once
+    places:       where each part is from, for messages
+
+    Classes keep the order of their ids where all parts agree on these, else they are in the order of their names. Image ids and
+    file names stay, unless two pictures share one.
+
+    Raises:
+        LabelError: everything that was asked wrongly; or pictures are in several parts, and no rule was chosen.
+    """
+    rename = rename or {}
+    names = sorted({name for part in parts for name in part.class_names})
+    check(names, rename, drop, on_duplicate)
+    shown = [*places, *(f"dataset {number}" for number in range(len(places) + 1, len(parts) + 1))]
+    renamed = {name: rename.get(name, name) for name in names if name not in drop}
+    categories = join_categories(parts, renamed)
+    labels = {category.name: label for label, category in enumerate(categories)}
+    album, notes, problems, twice = Album(), list[str](), list[Problem](), 0
+    for number, part in enumerate(parts):
+        own = [labels[renamed[name]] if name in renamed else None for name in part.class_names]
+        for image in part.images:
+            found = relabelled(image, own)
+            before = album.place(found)
+            if before is None:
+                album.add(found, number)
+                continue
+            twice += 1
+            where = (shown[album.parts[before]], shown[number])
+            wrong = resolve(album, before, found, on_duplicate, where)
+            if wrong:
+                problems.append(wrong)
+    if problems:
+        raise LabelError.collected(problems)
+    merged = Dataset(categories, tuple(numbered(named(album.images))))
+    notes.extend(told(parts, merged, renamed, drop, twice, on_duplicate))
+    return merged, notes
+
+
+def check(names: Sequence[str], rename: Mapping[str, str], drop: Collection[str], on_duplicate: str) -> None:
+    """Whether the rules fit the classes.
+
+    Raises:
+        LabelError: all that does not.
+    """
+    problems: list[Problem] = []
+    for name in [*rename, *drop]:
+        if name not in names:
+            option = "--rename" if name in rename else "--drop"
+            problems.append(Problem(option, f"there is no class {name!r}", nearest(name, names)))
+    for old, new in rename.items():
+        if old in drop:
+            problems.append(Problem("--rename", f"{old!r} is dropped, too", "Rename it or drop it."))
+        if new in drop and new not in rename:
+            kept = nearest(new, [name for name in names if name not in drop])
+            problems.append(Problem("--rename", f"{old!r} becomes {new!r}, which is dropped", kept))
+        if not new.strip():
+            problems.append(Problem("--rename", f"{old!r} gets an empty name", "Give it a name, or drop it."))
+    if on_duplicate not in RULES:
+        problems.append(Problem("--on-duplicate", f"unknown rule {on_duplicate!r}", nearest(on_duplicate, RULES)))
+    if problems:
+        raise LabelError.collected(problems)
+
+
+def join_categories(parts: Sequence[Dataset], renamed: Mapping[str, str]) -> tuple[Category, ...]:
+    """The union by new name: in the order of their ids if all parts agree on these, else by name and numbered from 1."""
+    pairs = {(one.id, renamed[one.name]) for part in parts for one in part.categories if one.name in renamed}
+    names = sorted({name for _, name in pairs})
+    if len(pairs) == len(names) == len({number for number, _ in pairs}):
+        return tuple(Category(number, name) for number, name in sorted(pairs))
+    return tuple(Category(number, name) for number, name in enumerate(names, 1))
+
+
+def relabelled(image: ImageRecord, own: Sequence[int | None]) -> ImageRecord:
+    """The same picture with labels of the joined classes. own: label -> new label; None: the class is dropped."""
+    if all(new == label for label, new in enumerate(own)):
+        return image
+    kept = ((instance, own[instance.label]) for instance in image.instances)
+    return replace(image, instances=tuple(replace(instance, label=new) for instance, new in kept if new is not None))
+
+
+def resolve(album: Album, before: int, image: ImageRecord, rule: OnDuplicate, where: tuple[str, str]) -> Problem | None:
+    """The picture at `before` and `image` are the same: what `rule` makes of them goes to `before`."""
+    first = album.images[before]
+    name = image.source or image.file_name
+    if rule == "error":
+        what = f"{name} is in {where[0]}, too" if where[0] != where[1] else f"{name} is in it twice"
+        return Problem(where[1], what, "Choose whose labels count with --on-duplicate first, last or merge.")
+    if rule == "merge" and first.size != image.size:
+        what = f"{name} is {image.size}, and {first.size} in {where[0]}: their boxes cannot be joined"
+        return Problem(where[1], what, "Correct one of the two, or choose --on-duplicate first or last.")
+    source, group = first.source or image.source, first.group or image.group
+    size, instances = first.size, first.instances
+    if rule == "last":
+        size, instances, group = image.size, image.instances, image.group or first.group
+    elif rule == "merge":
+        instances = tuple(dict.fromkeys([*first.instances, *image.instances]))  # in their order
+    album.images[before] = replace(first, size=size, instances=instances, source=source, group=group)
+    if image.source:
+        album.by_source[image.source] = before
+    return None
+
+
+def named(images: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The same pictures, with new file names where two that are not the same share one: by their sources, with folders."""
+    if len({image.file_name for image in images}) == len(images):
+        return list(images)
+    references = [image.source or image.file_name for image in images]
+    if len(set(references)) < len(references):  # a source that is another picture's file name
+        references = [f"{number}/{reference}" for number, reference in enumerate(references, 1)]
+    names = file_names(references)
+    return [
+        image if name == image.file_name else replace(image, file_name=name, source=image.source or image.file_name)
+        for image, name in zip(images, names, strict=True)
+    ]
+
+
+def numbered(images: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The same pictures, with ids from 1 if two share one."""
+    if len({image.id for image in images}) == len(images):
+        return list(images)
+    return [replace(image, id=number) for number, image in enumerate(images, 1)]
+
+
+def told(
+    parts: Sequence[Dataset], merged: Dataset, renamed: Mapping[str, str], drop: Collection[str], twice: int, rule: str
+) -> Iterator[str]:
+    joined: dict[str, list[str]] = {}
+    for old, new in renamed.items():
+        joined.setdefault(new, []).append(old)
+    for name, before in sorted(joined.items()):
+        if before != [name]:
+            yield f"The class {name!r} was {', '.join(map(repr, sorted(before)))}."
+    if drop:
+        counts = Counter(part.class_names[one.label] for part in parts for image in part.images for one in image.instances)
+        listed = ", ".join(f"{name!r} ({counts[name]:,} objects)" for name in sorted(drop))
+        empty = sum(not image.instances for image in merged.images)
+        yield f"Classes left out: {listed}; {empty:,} pictures have no objects now, or had none before."
+    if twice:
+        done = {"first": "the first labels count", "last": "the last labels count", "merge": "their objects were joined"}[rule]
+        yield f"Pictures that came more than once: {twice:,}; {done}."
