@@ -155,14 +155,14 @@ def attributes(found: Survey) -> list[Attribute]:
 
 def read_video(paths: Sequence[Path], surveys: Sequence[Survey], label_attribute: str | None, images: Path | None) -> Imported:
     """What `sequences` makes of the files, if all are of video jobs."""
-    from sightline.labels import sequences
+    from sightline.labels.sequences import read as read_sequences
 
     boxes = [str(found.path) for found in surveys if not found.is_video]
     if boxes:
         videos = ", ".join(str(found.path) for found in surveys if found.is_video)
         what = f"are of a video job, and those of {', '.join(boxes)} of single pictures"
         raise LabelError(videos, f"the labels {what}", "Import them one by one, then merge the datasets.")
-    return sequences.read(paths, label_attribute=label_attribute, images=images)
+    return read_sequences(paths, label_attribute=label_attribute, images=images)
 
 
 def bad_verdicts(surveys: Sequence[Survey], chains: Sequence[Sequence[str]], rejected: Collection[str]) -> frozenset[str]:

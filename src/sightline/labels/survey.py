@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sightline.coco import is_number, shorten
 from sightline.errors import LabelError, Problem, nearest
@@ -350,7 +350,10 @@ def sound_box(entry: object, size: ImageSize) -> Box | None:
     """The box of an entry if nothing is wrong with it: a few comparisons, because most of the time goes here."""
     if not isinstance(entry, dict):
         return None
-    left, top, width, height = entry.get("left"), entry.get("top"), entry.get("width"), entry.get("height")
+    left: Any = entry.get("left")
+    top: Any = entry.get("top")
+    width: Any = entry.get("width")
+    height: Any = entry.get("height")
     if not (type(left) in NUMBERS and type(top) in NUMBERS and type(width) in NUMBERS and type(height) in NUMBERS):
         return None
     x2, y2 = left + width, top + height
