@@ -359,17 +359,20 @@ def read_video(root: Element, tracks: Sequence[Element], path: Path, shelf: Shel
     meta = next((one for one in (root.find("meta/task"), root.find("meta/job")) if one is not None), root)
     step = frame_step(meta)
     found: Frames = {frame: [] for frame in frames_of(meta, step)}
-    spoiled: set[int] = set()
+    spoiled: list[range] = []
     for track in tracks:
         try:
             follow(track, step, path, found, sheet)
         except LabelError as error:
             sheet.problems.extend(error.problems)
-            spoiled.update(frame for shape in track if (frame := frame_of(shape)) is not None)
+            frames = [frame for shape in track if (frame := frame_of(shape)) is not None]
+            spoiled.append(range(min(frames, default=0), max(frames, default=-1) + 1))  # the object may be in any of these
     group = f"task {text_at(meta, 'id') or text_at(meta, 'name') or path.stem}"
     size = video_size(root, meta, found, path, shelf)
     pages = []
-    for frame in sorted(found.keys() - spoiled):
+    for frame in sorted(found):
+        if any(frame in frames for frames in spoiled):
+            continue
         name = FRAME.format(frame)
         picture = shelf.find_stem(name)
         page = Page(f"{path}: frame {frame}", picture.name if picture else f"{name}.png", size, group=group, picture=picture)
