@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from sightline.cli import dataset
 from sightline.cli.dataset import repeat_option
-from sightline.errors import DatasetError, LabelError
+from sightline.errors import DatasetError, LabelError, SightlineError
 
 app = typer.Typer()
 app.add_typer(dataset.app, name="dataset")
@@ -77,6 +77,82 @@ def test_pictures_on_s3_need_a_choice(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"--images: cannot be combined with --labels-only"):
         run("import", manifest, "-o", tmp_path / "set", "--images", tmp_path, "--labels-only")
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "labels", "picture"),
+    [
+        ("coco", "annotations/all.json", "images/1.jpg"),
+        ("voc", "Annotations/1.xml", "JPEGImages/1.jpg"),
+        ("yolo", "labels/1.txt", "images/1.jpg"),
+        ("via", "via_region_data.json", "1.jpg"),
+        ("ground_truth", "output.manifest", "images/1.jpg"),
+    ],
+)
+def test_export_and_import_again(tmp_path: Path, format: str, labels: str, picture: str) -> None:
+    run("import", a_job(tmp_path), "--images", tmp_path / "pictures", "-o", tmp_path / "set")
+    told = run("export", tmp_path / "set", "--format", format, "-o", tmp_path / "out")
+    assert told == f"{tmp_path / 'out'}: 10 images, 10 boxes as {format.replace('_', '-')}\n"
+    assert (tmp_path / "out" / labels).is_file()
+    assert (tmp_path / "out" / picture).is_file()
+    source = tmp_path / "out" / (labels if format in ("coco", "ground_truth") else "")
+    options = ["--images", tmp_path / "out/images"] if format in ("coco", "ground_truth") else []  # they name S3
+    assert f"{tmp_path / 'again'}: 10 images, 10 boxes" in run("import", source, "-o", tmp_path / "again", *options)
+
+
+def test_export_of_a_part_says_what_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(a_coco()))
+    run("import", tmp_path / "labels.json", "--labels-only", "-o", tmp_path / "set")
+    run("split", tmp_path / "set", "--fractions", "train=0.5", "test=0.5")
+    parts = [
+        json.loads(run("export", tmp_path / "set", "--format", "via", "--split", part, "-o", tmp_path / part, "--json"))
+        for part in ("train", "test")
+    ]
+    assert sum(part["images"] for part in parts) == 2
+    assert all("classes without objects are forgotten" in line for part in parts for line in part["lost"])
+    assert [part["with_pictures"] for part in parts] == [False, False]
+    with pytest.raises(SightlineError, match="already exists"):
+        run("export", tmp_path / "set", "--format", "via", "-o", tmp_path / "train")
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": name, "width": 9, "height": 9} | {"id": key} for key, name in ((1, "a.jpg"), (2, "a.png"))]
+    (tmp_path / "set/annotations").mkdir(parents=True)
+    (tmp_path / "set/annotations/all.json").write_text(json.dumps(a_coco(images=images, annotations=[])))
+    with pytest.raises(LabelError, match=r"a.png: shares the label file a.txt"):
+        run("export", tmp_path / "set", "--format", "yolo", "-o", tmp_path / "out")
+    with pytest.raises(LabelError, match=r"unknown format 'yol'. Did you mean 'yolo'"):
+        run("export", tmp_path / "set", "--format", "yol", "-o", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_nothing_is_written_outside_the_export(tmp_path: Path) -> None:
+    for name in ("../b.jpg", "/b.jpg"):
+        images = [{"id": 1, "file_name": name, "width": 9, "height": 9}]
+        (tmp_path / "set/annotations").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set/annotations/all.json").write_text(json.dumps(a_coco(images=images, annotations=[])))
+        a_picture(tmp_path / "set/images/a.jpg")
+        a_picture(tmp_path / "set/b.jpg")
+        for format in ("coco", "voc", "yolo", "via", "labelme"):
+            with pytest.raises(LabelError, match="leads out of the folder"):
+                run("export", tmp_path / "set", "--format", format, "-o", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_pictures_that_are_gone_are_listed(tmp_path: Path) -> None:
+    run("import", a_job(tmp_path), "--images", tmp_path / "pictures", "-o", tmp_path / "set")
+    (tmp_path / "set/images/3.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"3.jpg: does not exist"):
+        run("export", tmp_path / "set", "--format", "yolo", "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_balloons_in_one_command(shared: Path, tmp_path: Path) -> None:
+    parts = [shared / "data/balloon" / part / "via_region_data.json" for part in ("train", "val")]
+    told = run("import", *parts, "-o", tmp_path / "set", "--class-name", "balloon")
+    assert told.splitlines()[-1] == f"{tmp_path / 'set'}: 35 images, 159 boxes"
+    assert run("export", tmp_path / "set", "--format", "yolo", "-o", tmp_path / "out").endswith("159 boxes as yolo\n")
+    assert json.loads(run("import", tmp_path / "out", "-o", tmp_path / "again", "--json"))["dataset"]["boxes"] == 159
 
 
 def test_what_is_skipped_is_listed_on_stderr(tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
             labels.read(sources, **options)  # type: ignore[arg-type]
 
 
+def test_writing_coco_after_reading_it(tmp_path: Path) -> None:
+    """The package has a module of the same name as the one that writes."""
+    dataset = labels.read(a_file(tmp_path / "a.json", a_coco())).dataset
+    assert labels.write(dataset, tmp_path / "b.json") == []
+    assert labels.read(tmp_path / "b.json").dataset == dataset
+
+
 def test_a_jobs_output_folder_stands_for_its_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifests" / "output").mkdir(parents=True)
     a_manifest(tmp_path / "manifests" / "output" / "output.manifest", [a_line()])

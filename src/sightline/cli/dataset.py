@@ -180,8 +180,7 @@ def export_labels(
         )
         if pictures is not None:
             target = made / labels.PICTURE_FOLDERS.get(labels.format_name(format), "images")
-            for image in part.dataset.images:
-                folders.place(pictures / image.file_name, target / image.file_name)
+            folders.place_pictures(part, target)
     list_lines("cannot be held", lost)
     images, boxes = len(part.dataset.images), part.dataset.instance_count
     with_pictures = "" if pictures is not None else ", labels only"

@@ -231,6 +231,25 @@ def place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def place_pictures(part: "DatasetPart", to: Path) -> None:
+    """All pictures of a part below `to`, under their own names.
+
+    Raises:
+        DatasetError: the part has no pictures; or all that are missing.
+    """
+    images = part.dataset.images
+    fix = "Restore the picture, or leave the pictures out."
+    missing = [
+        Problem(str(part.pictures / image.file_name), "does not exist", fix)
+        for image in images
+        if not (part.pictures / image.file_name).is_file()
+    ]
+    if missing:
+        raise DatasetError.collected(missing)
+    for image in images:
+        place(part.pictures / image.file_name, to / image.file_name)
+
+
 def annotations_file(folder: Path, part: str) -> Path:
     return folder / "annotations" / f"{part}.json"
 

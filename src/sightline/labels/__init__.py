@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from sightline import coco, storage
+from sightline import storage
+from sightline.coco import write as write_coco  # `coco` is a module of this package, too
 from sightline.errors import LabelError, OnProblem, nearest
 from sightline.labels.report import Imported, ImportReport, ReadOptions, WriteOptions, YoloTask
+from sightline.labels.writing import require_safe_names
 from sightline.records import Dataset
 
 __all__ = ["FORMATS", "ImportReport", "Imported", "ReadOptions", "WriteOptions", "read", "recognise", "write"]
@@ -206,8 +208,9 @@ def write(
         LabelError: the format cannot hold the dataset at all.
     """
     name = format_name(format)
+    require_safe_names(dataset)
     if name == "coco":
-        coco.write(dataset, path)
+        write_coco(dataset, path)
         return []
     if name == "ground-truth":
         from sightline.labels import ground_truth

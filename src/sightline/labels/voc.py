@@ -178,7 +178,8 @@ def read_object(entry: Element, size: ImageSize, place: str, sheet: Sheet) -> li
     told = " ".join(f"{key} {text}" for key, text in zip(CORNERS, written, strict=True))
     if x2 < x1 or y2 < y1:
         raise LabelError(place, f"has swapped corners ({told})", "Exchange the minimum and the maximum.")
-    if x1 == x2 or y1 == y2:  # one pixel by VOC's rule; in real files a slip of the mouse
+    # By VOC's rule xmin = xmax is one pixel wide. In real files a box of one pixel is a slip of the mouse: no object.
+    if (x1 == x2 and y1 == y2) or (sheet.origin == 0 and (x1 == x2 or y1 == y2)):
         sheet.problems.append(Problem(place, f"has a box of zero size ({told})", "Remove the object."))
         return []
     sheet.at_zero += min(x1, y1) < 1
@@ -218,7 +219,11 @@ def write(dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
     losses = Counter[str]()
     for image, name in zip(dataset.images, files, strict=True):
         for instance in image.instances:
+            width, height = instance.box[2] - instance.box[0], instance.box[3] - instance.box[1]
             losses["outlines or masks became boxes"] += instance.segmentation is not None
+            if options.voc_origin:
+                losses["boxes narrower than a pixel were widened to one"] += min(width, height) < 1
+                losses["boxes of a single pixel are taken for empty when read again"] += max(width, height) <= 1
         with storage.atomic_write(to / ANNOTATIONS / name) as file:
             ElementTree(element(image, dataset, options.voc_origin)).write(file, encoding="utf-8", xml_declaration=True)
     return [*lost(losses), *unused_classes(dataset)]
@@ -265,5 +270,6 @@ def element(image: ImageRecord, dataset: Dataset, origin: int) -> Element:
 
 
 def corners_of(box: Box, origin: int) -> Box:
+    """As VOC writes them; nothing is narrower than a pixel where the last pixel is included."""
     x1, y1, x2, y2 = box
-    return x1 + origin, y1 + origin, x2, y2
+    return x1 + origin, y1 + origin, max(x2, x1 + origin), max(y2, y1 + origin)

@@ -31,6 +31,7 @@ PARTS = ("train", "val", "test")
 YAML_SUFFIXES = (".yaml", ".yml")
 IMAGES, LABELS = "images", "labels"
 BOX_NUMBERS, LEAST_OUTLINE, ORIENTED = 4, 6, 8
+MAX_DEPTH = 20
 ROUNDING = 1e-6
 """Share of a picture that numbers of six digits may reach outside of it; more is counted, more than 1 px is a problem."""
 
@@ -132,9 +133,13 @@ def parse_yaml(path: Path) -> object:
     """YAML without anything clever: every scalar stays text (a class may be called `no` or `1.0`), aliases are refused."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise LabelError(path, f"has the alias *{event.anchor}", "Write the value out.")  # they can expand without end
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:  # PyYAML's time grows with the square of it
+                raise LabelError(path, f"has values nested more than {MAX_DEPTH} deep", "Give names and train, val or test.")
         return yaml.load(text, Loader=yaml.BaseLoader)
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
@@ -238,10 +243,10 @@ def read_pictures(
         candidates = label_files(picture, home, config.root if elsewhere else None)
         homes.setdefault(candidates[0].parent)
         label = next((one for one in candidates if one.is_file()), None)
+        if label is not None:
+            used.add(label)
         try:
             header = size_of(picture, picture)
-            if label is not None:
-                used.add(label)
             instances = read_labels(label, header.shown, len(config.names), sheet) if label is not None else ()
         except LabelError as error:
             sheet.problems.extend(error.problems)
