@@ -56,6 +56,7 @@ class Sheet:
     rows:    image id -> its boxes
     spoiled: image ids that have a broken row
     missing: image ids whose picture is not here -> its first row, where it is listed
+    again:   image ids that are in several files -> the first row in the second one
     flags:   objects kept that are depictions, seen from inside, or groups
     turned:  image id -> degrees, where they are not 0
     """
@@ -64,6 +65,7 @@ class Sheet:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     spoiled: set[str] = field(default_factory=set)
     missing: dict[str, Place | None] = field(default_factory=dict)
+    again: dict[str, Place] = field(default_factory=dict)
     flags: Counter[str] = field(default_factory=Counter)
     turned: dict[str, float] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -126,7 +128,7 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
         if kind == "rotations":
             read_rotations(path, sheet)
     dataset, pictures = assemble(sheet, names, wanted)
-    problems = [*sheet.problems, *missing(sheet)]
+    problems = [*sheet.problems, *doubled(sheet), *missing(sheet)]
     return imported(NAME, paths, dataset, problems=problems, notes=list(notes(sheet, names, dataset)), pictures=pictures)
 
 
@@ -245,6 +247,10 @@ def read_boxes(path: Path, wanted: Mapping[str, str] | None, sheet: Sheet) -> No
         if image not in sheet.pictures:
             sheet.missing.setdefault(image, (path, line) if len(sheet.missing) < MAX_LISTED else None)
             continue
+        before = sheet.rows.get(image)
+        if before is not None and before[0].place[0] != path:
+            sheet.again.setdefault(image, (path, line))
+            continue
         set_flags = [flag for flag, at in flags_at.items() if row[at].strip() == "1"]
         place = (path, line)
         try:
@@ -345,6 +351,13 @@ def read_picture(
     if spoiling:
         raise LabelError.collected(spoiling)
     return header.shown, tuple(instances)
+
+
+def doubled(sheet: Sheet) -> Iterator[Problem]:
+    """A picture that is in two files keeps the boxes of the first: the versions of Open Images repeat most of them."""
+    for image, place in sheet.again.items():
+        what = f"labels {image} again, after {shown(sheet.rows[image][0].place)}"
+        yield Problem(shown(place), what, "Give one of the two files, or keep the picture in one.")
 
 
 def missing(sheet: Sheet) -> Iterator[Problem]:
