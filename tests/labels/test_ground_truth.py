@@ -1,14 +1,19 @@
 import json
+import re
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import a_box, a_dataset, a_line, a_manifest, a_record, an_instance
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sightline import labels
-from sightline.errors import LabelError
+from sightline import coco, labels
+from sightline.errors import LabelError, SightlineError
 from sightline.labels import ground_truth
 from sightline.labels.report import Imported
-from sightline.records import ImageSize
+from sightline.records import ImageSize, Instance
 
 
 def read(folder: Path, *lines: dict[str, object] | str, **options: object) -> Imported:
@@ -244,6 +249,232 @@ def test_a_manifest_cannot_hold_masks(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"001.jpg: has a mask or a crowd region.*Write COCO instead"):
         ground_truth.write(dataset, tmp_path / "x.manifest", prefix="s3://b")
     assert not (tmp_path / "x.manifest").exists()
+
+
+def chained(
+    status: str | None = "adjusted", *, number: int = 1, boxes: int = 2, date: str = "2024-06-01T00:00:00"
+) -> dict[str, object]:
+    """A line with one box of the job `job`, and `boxes` of the adjustment `chain`."""
+    line = a_line(s3(f"{number}.jpg")) | a_line(s3(f"{number}.jpg"), [a_box()] * boxes, attribute="chain")
+    line["chain-metadata"] |= {"creation-date": date} | ({"adjustment-status": status} if status else {})  # type: ignore[operator]
+    return line
+
+
+def a_verdict(
+    line: dict[str, object], name: str | None, date: str = "2025-01-01T00:00:00", **facts: object
+) -> dict[str, object]:
+    """`line` with the verdict of a verification job."""
+    facts = {"type": "groundtruth/label-verification", "creation-date": date, "class-name": name} | facts
+    return line | {"verify": "1", "verify-metadata": facts}
+
+
+def test_an_adjustment_supersedes_its_origin(tmp_path: Path) -> None:
+    report = read(tmp_path, chained("adjusted"), chained("unadjusted", number=2, boxes=1)).report
+    assert report.boxes == 3
+    assert report.notes == (
+        f"{tmp_path / 'output.manifest'}: the adjustment 'chain' (1 adjusted, 1 unadjusted) supersedes 'job'.",
+    )
+    assert read(tmp_path, chained(), label_attribute="job").report.boxes == 1
+
+
+def test_a_later_adjustment_supersedes_an_earlier_one(tmp_path: Path) -> None:
+    again = a_line(boxes=[], attribute="again")
+    again["again-metadata"] |= {"adjustment-status": "adjusted", "creation-date": "2024-07-01T00:00:00Z"}  # type: ignore[operator]
+    report = read(tmp_path, chained() | again).report
+    assert report.empty_images == 1
+    assert "'again' (1 adjusted) supersedes 'chain', 'job'" in report.notes[0]
+
+
+def test_two_adjustments_of_one_time_need_a_choice(tmp_path: Path) -> None:
+    again = a_line(boxes=[], attribute="again")
+    again["again-metadata"] |= {"adjustment-status": "adjusted", "creation-date": "2024-06-01T00:00:00"}  # type: ignore[operator]
+    with pytest.raises(
+        LabelError, match=r"'again' \(1 lines, an adjustment\), 'chain' \(1 lines, an adjustment\), 'job' \(1 lines\)"
+    ):
+        read(tmp_path, chained() | again)
+
+
+def test_lines_that_the_adjustment_lacks_keep_the_labels_before(tmp_path: Path) -> None:
+    failed = a_line(s3("3.jpg")) | {"chain-metadata": {"failure-reason": "expired"}}
+    imported = read(tmp_path, chained(), a_line(s3("2.jpg")), failed)
+    assert [len(image.instances) for image in imported.dataset.images] == [2, 1, 1]
+    assert "2 lines that it lacks have the labels before" in imported.report.notes[0]
+    named = read(tmp_path, chained(), a_line(s3("2.jpg")), failed, label_attribute="chain").report
+    assert (named.images, named.unlabelled, named.failed) == (1, 1, 1)
+
+
+def test_a_broken_adjustment_does_not_bring_back_what_it_replaced(tmp_path: Path) -> None:
+    broken = chained(number=2) | {"chain": {"image_size": []}}
+    imported = read(tmp_path, chained(), broken, on_problem="skip")
+    assert [image.source for image in imported.dataset.images] == [s3("1.jpg")]
+    assert len(imported.report.skipped) == 1
+
+
+def test_verdicts_are_counted_and_change_nothing(tmp_path: Path) -> None:
+    lines = [a_verdict(a_line(s3("1.jpg")), "bad"), a_verdict(a_line(s3("2.jpg")), "good"), a_line(s3("3.jpg"))]
+    report = read(tmp_path, *lines).report
+    assert report.images == 3
+    assert report.notes == (
+        "Verdicts of verification jobs (pictures): 'bad' 1, 'good' 1; all are kept; --drop-rejected leaves out bad ones.",
+    )
+
+
+def test_what_was_rejected_is_left_out_by_choice(tmp_path: Path) -> None:
+    lines = [a_verdict(a_line(s3("1.jpg")), "Bad "), a_verdict(a_line(s3("2.jpg")), "good"), a_line(s3("3.jpg"))]
+    path = a_manifest(tmp_path / "output.manifest", lines)
+    imported = ground_truth.read([path], drop_rejected=True)
+    assert [image.source for image in imported.dataset.images] == [s3("2.jpg"), s3("3.jpg")]
+    assert imported.report.notes[0].endswith("1 pictures were left out.")
+    assert ground_truth.read([path], drop_rejected=True, rejected=["good"]).report.images == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "rejected", "message"),
+    [
+        pytest.param(
+            a_verdict(a_line(), "meh"), [], "do not say which of them are bad: 'meh' .1 lines.*--rejected", id="unclear"
+        ),
+        pytest.param(a_verdict(a_line(), "meh"), ["men"], "has no verdict 'men'. Did you mean 'meh'?", id="unknown"),
+        pytest.param(a_line(), [], "has no verdicts about the labels", id="none"),
+    ],
+)
+def test_verdicts_that_cannot_be_applied(tmp_path: Path, line: dict[str, object], rejected: list[str], message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        ground_truth.read([a_manifest(tmp_path / "m", [line])], drop_rejected=True, rejected=rejected)
+
+
+@pytest.mark.parametrize(
+    ("date", "attribute", "images"),
+    [
+        pytest.param("2024-05-20T00:00:00", "chain", 1, id="before the adjustment: about the labels before"),
+        pytest.param("2024-05-20T00:00:00", "job", 0, id="these"),
+        pytest.param("2024-06-02T00:00:00", "chain", 0, id="after the adjustment: about that"),
+        pytest.param("2024-06-02T00:00:00", "job", 1, id="not about the origin"),
+    ],
+)
+def test_a_verdict_is_about_the_newest_labels_that_it_saw(tmp_path: Path, date: str, attribute: str, images: int) -> None:
+    other = a_verdict(chained(number=2) | {"source-ref": s3("2.jpg")}, "good", date)
+    path = a_manifest(tmp_path / "m", [a_verdict(chained(), "bad", date), other])
+    read = ground_truth.read
+    try:
+        report = read([path], label_attribute=attribute, drop_rejected=True).report
+    except LabelError as error:  # no verdict is about these labels
+        assert "has no verdicts about the labels that are read" in str(error)
+        assert images == 1
+    else:
+        assert report.images == images + 1
+
+
+def test_a_verdict_without_class_name_is_its_value(tmp_path: Path) -> None:
+    assert "'1' 1;" in read(tmp_path, a_verdict(a_line(), None)).report.notes[0]
+
+
+def test_confidences_are_used_only_when_asked(tmp_path: Path) -> None:
+    line = a_line(boxes=[a_box(), a_box()])
+    line["job-metadata"]["objects"] = [{"confidence": 0.2}, {"confidence": 0.9}]  # type: ignore[index]
+    path = a_manifest(tmp_path / "m", [line, a_line(s3("2.jpg"))])
+    assert ground_truth.read([path]).report.boxes == 3
+    report = ground_truth.read([path], min_confidence=0.5).report
+    assert (report.boxes, report.empty_images) == (1, 1)
+    assert "2 boxes with a confidence below 0.5 were left out" in report.notes[0]
+    with pytest.raises(LabelError, match="min_confidence: is 50"):
+        ground_truth.read([path], min_confidence=50)
+
+
+@pytest.mark.parametrize("objects", [[], [{}], [{"confidence": "high"}], None])
+def test_a_filter_needs_confidences(tmp_path: Path, objects: object) -> None:
+    line = a_line()
+    line["job-metadata"]["objects"] = objects  # type: ignore[index]
+    report = ground_truth.read([a_manifest(tmp_path / "m", [line])], min_confidence=0.5).report
+    assert "Leave --min-confidence out" in report.skipped[0].fix
+
+
+KEYS = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "a(1).jpg", "设备.jpg", "a=b&c.jpg", "é.jpg", "e\u0301.jpg"]
+
+
+def test_keys_are_literal(tmp_path: Path) -> None:
+    lines = [json.dumps(a_line(s3(key))).replace("=", r"\u003d").replace("&", r"\u0026") for key in KEYS]
+    images = read(tmp_path, *lines).dataset.images
+    assert [image.source for image in images] == [s3(key) for key in KEYS]
+    assert [image.file_name for image in images[:-2]] == KEYS[:-2]  # the last two are one file on macOS
+
+
+def test_the_order_of_keys_and_the_era_do_not_matter(tmp_path: Path) -> None:
+    line = a_line(boxes=[a_box(5)], class_map={"5": "bone"})
+    old = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in reversed(line.items())}
+    old["job-metadata"]["creation-date"] = "2019-05-21T21:30:13.141Z"  # type: ignore[index]
+    assert read(tmp_path, old).dataset == read(tmp_path, line).dataset
+
+
+@pytest.mark.parametrize("class_id", [5, 5.0, "5"])
+def test_class_ids_may_be_written_in_several_ways(tmp_path: Path, class_id: object) -> None:
+    assert read(tmp_path, a_line(boxes=[a_box(class_id)], class_map={"5": "bone"})).report.boxes == 1
+
+
+def test_a_line_that_is_no_manifest_is_not_read_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_text(json.dumps(a_line()) + "\n" + "[" * (9 * 2**20) + "\n" + json.dumps(a_line(s3("2.jpg"))) + "\n")
+    imported = labels.read(path, format="ground-truth", on_problem="skip")
+    assert imported.report.images == 2
+    assert "m:2: is not JSON (more than 8,388,608 bytes)" in str(imported.report.skipped[0])
+
+
+NUMBERS = st.floats(0, 79, allow_nan=False).map(lambda number: round(number, 3))
+INSTANCES = st.builds(
+    lambda label, x, y, width, height: an_instance(label, (x, y, min(x + width, 100.0), min(y + height, 80.0))),
+    st.integers(0, 3),
+    NUMBERS,
+    NUMBERS,
+    st.floats(1, 50).map(lambda number: round(number, 3)),
+    st.floats(1, 50).map(lambda number: round(number, 3)),
+)
+CLASS_NAMES = st.lists(st.text(min_size=1, max_size=5).filter(str.strip).map(str.strip), min_size=4, max_size=4, unique=True)
+
+
+@given(
+    CLASS_NAMES.filter(lambda names: all(name.isprintable() for name in names)),
+    st.lists(st.lists(INSTANCES, max_size=3), max_size=4),
+)
+def test_a_random_job_is_read_as_written(names: list[str], pictures: list[list[Instance]]) -> None:
+    images = [a_record(1, (0, 1, 2, 3))]  # a class that is never drawn is unknown to a manifest
+    images += [a_record(number, instances=tuple(own)) for number, own in enumerate(pictures, 2)]
+    dataset = a_dataset(images, names)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "output.manifest")
+        ground_truth.write(dataset, path, prefix="s3://bucket")
+        again = ground_truth.read([path])
+    assert again.report.skipped == ()
+    assert again.dataset.categories == dataset.categories
+    for read_image, image in zip(again.dataset.images, images, strict=True):
+        assert [one.label for one in read_image.instances] == [one.label for one in image.instances]
+        np.testing.assert_allclose([one.box for one in read_image.instances], [one.box for one in image.instances], atol=1e-9)
+
+
+PIECES = st.sampled_from(
+    """null [] {} "x" -1 1e999 NaN true "" "groundtruth/label-verification" "groundtruth/object-detection" "\\ud800" 0.5 [[]]
+    {"0":5} "adjusted" 123456789012345678901234567890""".split()
+)
+
+
+@given(st.data())
+def test_a_damaged_real_line_gives_labels_or_our_own_error(shared: Path, data: st.DataObject) -> None:
+    real = (shared / "data/manifests/aws_examples_yolov5_sample_output.manifest").read_text(encoding="utf-8").splitlines()[:3]
+    line = a_verdict(json.loads(real[0]), "bad") | {"chain": json.loads(real[1])["category"]}
+    line["chain-metadata"] = json.loads(real[1])["category-metadata"] | {"adjustment-status": "adjusted"}
+    text = json.dumps(line)
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [match.span() for match in re.finditer(r'"[^"]*"|[\d.]+|true|\[[^\[\]]*\]|\{[^{}]*\}', text)]
+        begin, end = data.draw(st.sampled_from(places)) if places else (0, 0)
+        text = text[:begin] + data.draw(PIECES) + text[end:]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "output.manifest")
+        path.write_text("\n".join([text, *real]), encoding="utf-8")
+        for options in ({}, {"drop_rejected": True}, {"min_confidence": 0.5}, {"label_attribute": "chain"}):
+            try:
+                imported = ground_truth.read([path], **options)  # type: ignore[arg-type]
+            except SightlineError:
+                continue
+            json.dumps(coco.to_json(imported.dataset), ensure_ascii=False).encode("utf-8")
 
 
 @pytest.mark.parametrize(
