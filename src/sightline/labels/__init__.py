@@ -6,7 +6,6 @@ print(imported.report)
 """
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
@@ -166,18 +165,12 @@ def recognise(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     for name in sorted(FORMATS, key=lambda name: name == "coco"):  # COCO's words are the most common ones: asked last
-        if recognised_as(name, path, head):
+        if reader(name).recognise(path, head):
             return name
     if path.is_dir():
         raise LabelError(path, "is a folder of no known label format", "Name the label file in it, or its --format.")
     what = "is empty" if not head.strip() else f"is in no known label format (begins with {head[:40]!r})"
     raise LabelError(path, what, f"Give one of: {', '.join(FORMATS)}; or say which with --format.")
-
-
-def recognised_as(name: str, path: Path, head: bytes) -> bool:
-    if importlib.util.find_spec(FORMATS[name]) is None:
-        return False
-    return reader(name).recognise(path, head)
 
 
 def common_format(paths: Sequence[Path]) -> str:
@@ -186,6 +179,11 @@ def common_format(paths: Sequence[Path]) -> str:
         listed = ", ".join(f"{path} is {name}" for path, name in found.items())
         raise LabelError("labels", f"the files are of several formats: {listed}", "Import them one by one.")
     return found[paths[0]]
+
+
+def written() -> list[str]:
+    """The formats that can be written."""
+    return [name for name in FORMATS if name == "coco" or hasattr(reader(name), "write")]
 
 
 def write(
@@ -219,6 +217,6 @@ def write(
         return []
     module = reader(name)
     if not hasattr(module, "write"):
-        raise LabelError("format", f"{name} is read, but not written", "Write one of: coco, ground-truth, voc, yolo, via.")
+        raise LabelError("format", f"{name} is read, but not written", f"Write one of: {', '.join(written())}.")
     options = WriteOptions(voc_origin=voc_origin, yolo_task=yolo_task, pictures=pictures)
     return cast(Writer, module).write(dataset, path, options=options)
