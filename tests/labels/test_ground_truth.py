@@ -450,9 +450,9 @@ def test_a_random_job_is_read_as_written(names: list[str], pictures: list[list[I
         np.testing.assert_allclose([one.box for one in read_image.instances], [one.box for one in image.instances], atol=1e-9)
 
 
+TYPES = ['"groundtruth/label-verification"', '"groundtruth/object-detection"', '"adjusted"']
 PIECES = st.sampled_from(
-    """null [] {} "x" -1 1e999 NaN true "" "groundtruth/label-verification" "groundtruth/object-detection" "\\ud800" 0.5 [[]]
-    {"0":5} "adjusted" 123456789012345678901234567890""".split()
+    ["null", "[]", "{}", '"x"', "-1", "1e999", "NaN", "true", '""', "0.5", "[[]]", '{"0": 5}', '"\\ud800"', "1" * 30, *TYPES]
 )
 
 
