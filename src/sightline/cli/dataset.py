@@ -21,6 +21,12 @@ class OnProblemChoice(enum.StrEnum):
     skip = "skip"
 
 
+class OnDuplicateChoice(enum.StrEnum):
+    error = "error"
+    first = "first"
+    last = "last"
+
+
 class YoloTaskChoice(enum.StrEnum):
     detect = "detect"
     segment = "segment"
@@ -92,6 +98,12 @@ def import_labels(
         str | None, typer.Option("--class-name", help="The class of VIA regions that have none.  [object]")
     ] = None,
     voc_origin: VocOrigin = 1,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", metavar="NAME", help="A class to take of Open Images' 600; may be repeated.")
+    ] = None,
+    on_duplicate: Annotated[
+        OnDuplicateChoice, typer.Option("--on-duplicate", help="Which of several annotations of a Label Studio task counts.")
+    ] = OnDuplicateChoice.error,
     on_problem: OnProblem = OnProblemChoice.error,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -112,6 +124,8 @@ def import_labels(
         class_attribute=class_attribute,
         class_name=class_name,
         voc_origin=voc_origin,
+        classes=classes or (),
+        on_duplicate=on_duplicate.value,
         images=images,
         on_problem=on_problem.value,
     )

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 from sightline import storage
 from sightline.coco import write as write_coco  # `coco` is a module of this package, too
 from sightline.errors import LabelError, OnProblem, nearest
+from sightline.labels.merging import OnDuplicate
 from sightline.labels.report import Imported, ImportReport, ReadOptions, WriteOptions, YoloTask
 from sightline.labels.writing import require_safe_names
 from sightline.records import Dataset
@@ -70,6 +71,8 @@ def read(
     class_attribute: str | None = None,
     class_name: str | None = None,
     voc_origin: int = 1,
+    classes: Sequence[str] = (),
+    on_duplicate: OnDuplicate = "error",
     images: Path | None = None,
     on_problem: OnProblem = "error",
 ) -> Imported:
@@ -97,6 +100,8 @@ def read(
         class_attribute=class_attribute,
         class_name=class_name,
         voc_origin=voc_origin,
+        classes=tuple(classes),
+        on_duplicate=on_duplicate,
         images=images,
     )
     imported = read_as(format_name(format) if format else common_format(paths), paths, options)

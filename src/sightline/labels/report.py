@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from sightline.errors import Problem
+from sightline.labels.merging import OnDuplicate
 from sightline.records import Dataset
 
 YoloTask = Literal["detect", "segment"]
@@ -22,6 +23,8 @@ class ReadOptions:
     class_attribute: which VIA region attribute is the class when there are several
     class_name:      the class of VIA regions that have none
     voc_origin:      the first pixel's number in Pascal VOC files: 1, as in VOC itself, or 0
+    classes:         the classes to take of Open Images' 600, by name or MID; none given: all
+    on_duplicate:    which of several annotations of one Label Studio task counts
     images:          a folder that holds the pictures, before those beside the labels
     """
 
@@ -32,6 +35,8 @@ class ReadOptions:
     class_attribute: str | None = None
     class_name: str | None = None
     voc_origin: int = 1
+    classes: tuple[str, ...] = ()
+    on_duplicate: OnDuplicate = "error"
     images: Path | None = None
 
 
