@@ -186,7 +186,10 @@ def survey_line(line: Mapping[str, object], number: int, found: Survey) -> None:
         sourceless(line, number, found)
         return
     labelled = judged = False
-    for attribute, facts in metadata(line):
+    for key, facts in line.items():
+        if not (key.endswith(METADATA) and isinstance(facts, dict)):
+            continue
+        attribute = key[: -len(METADATA)]
         kind = facts.get("type")
         if FAILURE in facts:
             found.failures[attribute, number] = str(facts[FAILURE])
