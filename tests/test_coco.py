@@ -204,3 +204,11 @@ def test_official_coco_keeps_polygons_crowds_and_numbers(shared: Path) -> None:
     place = {image["id"]: index for index, image in enumerate(original["images"])}  # annotations are written image by image
     expected = sorted(original["annotations"], key=lambda annotation: place[annotation["image_id"]])
     assert [facts(annotation) for annotation in written] == [facts(annotation) for annotation in expected]
+
+
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_a_file_is_written_in_parts_as_it_would_be_whole(images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = a_dataset([a_record(number, labels=(0, 1)) for number in range(1, images + 1)], names=("cat", "Katze ü"))
+    monkeypatch.setattr(coco.chunks, "__defaults__", (2,))
+    coco.write(dataset, tmp_path / "all.json")
+    assert (tmp_path / "all.json").read_text(encoding="utf-8") == json.dumps(coco.to_json(dataset), ensure_ascii=False) + "\n"

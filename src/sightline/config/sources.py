@@ -18,7 +18,7 @@ def preset_names() -> list[str]:
 
 
 def base_of(name: str) -> Config:
-    """What somebody who gives `name` has not written: the preset or zoo configuration itself, Detectron2's defaults for a file."""
+    """What somebody who gives `name` has not written: the preset or zoo configuration itself, or the defaults."""
     return load(name) if name in preset_names() or f"{name.removesuffix('.yaml')}.yaml" in ZOO else Config()
 
 
