@@ -3,6 +3,7 @@
 import pytest
 import torch
 from builders import a_detector
+from torch import nn
 from torch.testing import assert_close
 
 from sightline.model.detector import Detector, rescaled
@@ -22,7 +23,7 @@ def test_a_batch_is_normalised_and_padded_with_zeros() -> None:
 
 @pytest.mark.parametrize("divisor", [0, 1])
 def test_without_a_divisor_the_largest_picture_is_the_size(divisor: int) -> None:
-    bare = Detector(pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1), size_divisor=divisor)
+    bare = Detector(backbone=nn.Identity(), pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1), size_divisor=divisor)
     assert bare.batch([torch.zeros(3, 40, 30), torch.zeros(3, 20, 70)])[0].shape == (2, 3, 40, 70)
 
 

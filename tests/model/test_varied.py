@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from builders import MASKS, PROPOSALS_ONLY, RETINANET, a_config, a_detector, a_painting
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sightline.errors import ConfigError
@@ -102,7 +102,7 @@ class Bright(Detector):
     """
 
     def __init__(self) -> None:
-        super().__init__(pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1), size_divisor=32)
+        super().__init__(backbone=nn.Identity(), pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1), size_divisor=32)
         self.batches: list[int] = []
 
     def extract(self, batch: Tensor) -> dict[str, Tensor]:

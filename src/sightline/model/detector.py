@@ -19,7 +19,7 @@ Features = dict[str, Tensor]
 class Detector(nn.Module):
     """Normalises and pads a batch, and moves what is found back to the pictures given. Subclasses are the architectures.
 
-    The names of its parts are Detectron2's, because state dicts carry them.
+    The names of its parts are Detectron2's, because state dicts carry them. All stand on a backbone.
 
     size_divisor:    batches are padded to a multiple of it, the coarsest backbone stride; 0 and 1 pad to the largest only
     running_buffers: names of buffers that training changes and the state dict does not hold
@@ -29,8 +29,11 @@ class Detector(nn.Module):
     pixel_std: Tensor
     running_buffers: tuple[str, ...] = ()
 
-    def __init__(self, *, pixel_mean: Sequence[float], pixel_std: Sequence[float], size_divisor: int) -> None:
+    def __init__(
+        self, *, backbone: nn.Module, pixel_mean: Sequence[float], pixel_std: Sequence[float], size_divisor: int
+    ) -> None:
         super().__init__()
+        self.backbone = backbone
         self.size_divisor = max(size_divisor, 1)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
@@ -52,7 +55,8 @@ class Detector(nn.Module):
 
     def extract(self, batch: Tensor) -> Features:
         """Features by name of a normalised (B, 3, H, W) batch."""
-        raise NotImplementedError
+        features: Features = self.backbone(batch)
+        return features
 
     def losses(self, features: Features, sizes: Sequence[ImageSize], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """{name: scalar} of a training batch. sizes: of the pictures inside the padded batch."""

@@ -26,14 +26,9 @@ class GeneralizedRCNN(Detector):
         pixel_std: Sequence[float],
         size_divisor: int,
     ) -> None:
-        super().__init__(pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisor=size_divisor)
-        self.backbone = backbone
+        super().__init__(backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisor=size_divisor)
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
-
-    def extract(self, batch: Tensor) -> Features:
-        features: Features = self.backbone(batch)
-        return features
 
     def losses(self, features: Features, sizes: Sequence[ImageSize], targets: Sequence[Targets]) -> dict[str, Tensor]:
         proposals, losses = self.proposal_generator(features, sizes, targets)
@@ -69,13 +64,8 @@ class ProposalNetwork(Detector):
         pixel_std: Sequence[float],
         size_divisor: int,
     ) -> None:
-        super().__init__(pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisor=size_divisor)
-        self.backbone = backbone
+        super().__init__(backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisor=size_divisor)
         self.proposal_generator = proposal_generator
-
-    def extract(self, batch: Tensor) -> Features:
-        features: Features = self.backbone(batch)
-        return features
 
     def losses(self, features: Features, sizes: Sequence[ImageSize], targets: Sequence[Targets]) -> dict[str, Tensor]:
         _, losses = self.proposal_generator(features, sizes, targets)

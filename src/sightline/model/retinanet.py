@@ -127,18 +127,14 @@ class RetinaNet(Detector):
         pixel_std: Sequence[float],
         size_divisor: int,
     ) -> None:
-        super().__init__(pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisor=size_divisor)
-        self.backbone, self.head = backbone, head
+        super().__init__(backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisor=size_divisor)
+        self.head = head
         self.anchors, self.matcher, self.box_loss, self.in_features = anchors, matcher, box_loss, in_features
         self.focal_alpha, self.focal_gamma = focal_alpha if focal_alpha >= 0 else -1.0, focal_gamma
         self.score_threshold, self.candidates = score_threshold, candidates
         self.nms_iou, self.max_detections = nms_iou, max_detections
         self.register_buffer("class_weights", None, persistent=False)
         self.register_buffer("loss_normalizer", torch.tensor(FIRST_NORMALISER), persistent=False)
-
-    def extract(self, batch: Tensor) -> Features:
-        features: Features = self.backbone(batch)
-        return features
 
     def dense(self, features: Features) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """(anchors (H*W*A, 4), logits (B, H*W*A, K), deltas (B, H*W*A, 4)), each a level."""
