@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from sightline.config.architecture import has_pyramid
 from sightline.config.schema import Config, RoiBoxHead, RoiMaskHead
 from sightline.config.support import idle_part, require_supported
 from sightline.errors import ConfigError, Problem
@@ -99,7 +100,7 @@ def build_variations(config: Config) -> Variations:
 
 def size_divisor(config: Config) -> int:
     """What batches are padded to. A pyramid adds its levels, so every stride must divide it; a bare backbone asks nothing."""
-    return 1 if plain_backbone(config) else 2 ** stage_level(config.model.fpn.in_features[-1])
+    return 1 if not has_pyramid(config) else 2 ** stage_level(config.model.fpn.in_features[-1])
 
 
 def kept(config: Config) -> int | None:
@@ -107,15 +108,10 @@ def kept(config: Config) -> int | None:
     return most if (most := config.test.detections_per_image) >= 0 else None
 
 
-def plain_backbone(config: Config) -> bool:
-    """Whether the heads stand on the ResNet itself (C4, DC5) instead of on a pyramid."""
-    return config.model.backbone.name == "build_resnet_backbone"
-
-
 def feature_levels(config: Config) -> dict[str, Level]:
     """What the backbone gives, by name. The configuration is consistent."""
     resnets = config.model.resnets
-    if plain_backbone(config):
+    if not has_pyramid(config):
         return {name: stage_shape(config, name) for name in resnets.out_features}
     stages = [stage_level(stage) for stage in config.model.fpn.in_features]
     extra = ConvolvedTop.levels if convolved_top(config) else PooledTop.levels
@@ -156,7 +152,7 @@ def wrong_features(config: Config) -> Wrong:
     """Feature names that do not exist, or levels that leave a gap."""
     model = config.model
     stages = model.resnets.out_features
-    if plain_backbone(config):
+    if not has_pyramid(config):
         found = [stage for stage in stages if stage in ("stem", *STAGES)]
         yield from wrong_names("MODEL.RESNETS.OUT_FEATURES", stages, ("stem", *STAGES))
         if not any(stage in STAGES for stage in stages):
@@ -269,7 +265,7 @@ def wrong_heads(config: Config) -> Wrong:
     if heads.name == "Res5ROIHeads":
         if len(heads.in_features) != 1:
             yield f"MODEL.ROI_HEADS.IN_FEATURES is {list(heads.in_features)} with Res5ROIHeads", "Name one feature, res4."
-        elif not plain_backbone(config) or heads.in_features != ("res4",):
+        elif has_pyramid(config) or heads.in_features != ("res4",):
             yield (
                 f"MODEL.ROI_HEADS.NAME is 'Res5ROIHeads' on {heads.in_features[0]} of {model.backbone.name}",
                 "It continues build_resnet_backbone after res4. Take res4, or StandardROIHeads.",
@@ -317,7 +313,7 @@ def wrong_widths(config: Config) -> Wrong:
         ("FPN", fpn.norm, [fpn.out_channels]),
         ("ROI_BOX_HEAD", box.norm, convs),
         ("ROI_MASK_HEAD", mask.norm, [mask.conv_dim] * min(mask.num_conv, 1)),
-        ("RETINANET", model.retinanet.norm, [resnets.res2_out_channels if plain_backbone(config) else fpn.out_channels]),
+        ("RETINANET", model.retinanet.norm, [resnets.res2_out_channels if not has_pyramid(config) else fpn.out_channels]),
     ):
         if idle_part(f"MODEL.{section}.NORM", config) is not None:
             continue
@@ -348,7 +344,7 @@ def build_resnet(config: Config) -> ResNet:
 
 
 def build_backbone(config: Config) -> nn.Module:
-    if plain_backbone(config):
+    if not has_pyramid(config):
         return build_resnet(config)
     options = config.model.fpn
     shapes = [stage_shape(config, stage) for stage in options.in_features]
