@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sightline import coco
 from sightline.errors import LabelError, Problem
-from sightline.labels.names import file_names
 from sightline.labels.report import Imported, ReadOptions, imported
+from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord
 
 NAME = "coco"

@@ -21,10 +21,10 @@ from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS
 from sightline.labels.labelme import FAR_PX, within
 from sightline.labels.markup import number, read_xml, text_at
-from sightline.labels.names import file_names
 from sightline.labels.outlines import bounds, ellipse, outlined
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, imported
+from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
 
 NAME = "cvat"

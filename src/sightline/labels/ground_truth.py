@@ -18,7 +18,6 @@ from pathlib import Path
 from sightline import storage
 from sightline.coco import shorten, xywh
 from sightline.errors import LabelError, Problem, nearest
-from sightline.labels.names import file_names
 from sightline.labels.report import Imported, ImportReport
 from sightline.labels.survey import (
     BOXES,
@@ -31,6 +30,7 @@ from sightline.labels.survey import (
     recognise,
     survey,
 )
+from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord, Instance
 
 __all__ = ["read", "recognise", "write"]

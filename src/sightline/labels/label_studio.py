@@ -25,11 +25,11 @@ from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS, SUFFIXES
 from sightline.labels.labelme import within
-from sightline.labels.names import file_names
 from sightline.labels.outlines import ellipse, is_bounds, outlined
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import lost, require_safe_names, unused_classes
+from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance, Rle
 from sightline.storage import is_remote
 

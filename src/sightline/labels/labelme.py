@@ -25,11 +25,11 @@ from sightline.errors import ImageError, LabelError, Problem
 from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS, Header, Limits, header_of, open_checked
-from sightline.labels.names import file_names
 from sightline.labels.outlines import bounds, ellipse, is_bounds, outlined
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import label_names, lost, unused_classes
+from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
 
 NAME = "labelme"

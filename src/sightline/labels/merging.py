@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sightline.errors import LabelError, Problem, nearest
-from sightline.labels.names import file_names
+from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord
 
 OnDuplicate = Literal["error", "first", "last", "merge"]

@@ -16,7 +16,6 @@ from sightline.coco import shorten
 from sightline.errors import ImageError, LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import read_header
-from sightline.labels.names import file_names
 from sightline.labels.report import Imported, ImportReport
 from sightline.labels.survey import (
     FAILURE,
@@ -32,6 +31,7 @@ from sightline.labels.survey import (
     order_classes,
     read_box,
 )
+from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance
 from sightline.storage import key_parts
 

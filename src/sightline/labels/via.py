@@ -17,12 +17,12 @@ from sightline.coco import is_number, shorten, xywh
 from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import Header
-from sightline.labels.names import file_names
 from sightline.labels.outlines import ellipse, is_bounds, joined, outlined
 from sightline.labels.pictures import Shelf, inside, size_of, turned_note
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.survey import order_classes
 from sightline.labels.writing import lost, require_safe_names, unused_classes
+from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance
 
 NAME = "via"

@@ -16,10 +16,10 @@ from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import fault
 from sightline.images import SUFFIXES
 from sightline.labels.markup import number, read_xml, text_at
-from sightline.labels.names import file_names
 from sightline.labels.pictures import Shelf, inside, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import label_names, lost, unused_classes
+from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance
 
 NAME = "voc"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from sightline.errors import LabelError, Problem
-from sightline.labels.names import fold
+from sightline.names import fold
 from sightline.records import Dataset
 
 

@@ -18,11 +18,11 @@ from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import ROUNDING_PX, is_empty
 from sightline.images import SUFFIXES
 from sightline.labels.coco import join
-from sightline.labels.names import file_names
 from sightline.labels.outlines import is_bounds, joined, outlined
 from sightline.labels.pictures import Shelf, size_of, turned_note
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import label_names, lost
+from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance, Polygons
 
 NAME = "yolo"

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.labels.names import file_names, fold
+from sightline.names import file_names, fold
 
 
 @pytest.mark.parametrize(
