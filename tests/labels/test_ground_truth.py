@@ -357,7 +357,7 @@ def test_a_verdict_is_about_the_newest_labels_that_it_saw(tmp_path: Path, date: 
     path = a_manifest(tmp_path / "m", [a_verdict(chained(), "bad", date), other])
     read = ground_truth.read
     try:
-        report = read([path], label_attribute=attribute, drop_rejected=True).report
+        report = read([path], label_attributes=[attribute] if attribute else (), drop_rejected=True).report
     except LabelError as error:  # no verdict is about these labels
         assert "has no verdicts about the labels that are read" in str(error)
         assert images == 1
@@ -469,7 +469,7 @@ def test_a_damaged_real_line_gives_labels_or_our_own_error(shared: Path, data: s
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "output.manifest")
         path.write_text("\n".join([text, *real]), encoding="utf-8")
-        for options in ({}, {"drop_rejected": True}, {"min_confidence": 0.5}, {"label_attribute": "chain"}):
+        for options in ({}, {"drop_rejected": True}, {"min_confidence": 0.5}, {"label_attributes": ["chain"]}):
             try:
                 imported = ground_truth.read([path], **options)  # type: ignore[arg-type]
             except SightlineError:
@@ -495,3 +495,42 @@ def test_a_real_train_and_test_job_have_one_list_of_classes(shared: Path) -> Non
     dataset = labels.read(paths).dataset
     assert dataset.class_names == ("name", "dl_number", "address", "DOB")
     assert {image.file_name.split("/")[0] for image in dataset.images} == {"train", "test"}
+
+
+def test_every_file_takes_its_own_label_attribute(tmp_path: Path) -> None:
+    first = a_line(s3("1.jpg"), attribute="a") | a_line(s3("1.jpg"), [], attribute="b")
+    second = a_line(s3("2.jpg"), attribute="c") | a_line(s3("2.jpg"), [], attribute="d")
+    one, other = a_manifest(tmp_path / "one", [first]), a_manifest(tmp_path / "other", [second])
+    assert labels.read([one, other], label_attribute=["a", "d"]).report.boxes == 1
+    assert labels.read([one, other], label_attribute=["d", "b"]).report.boxes == 0
+    with pytest.raises(LabelError, match=r"other: has several of the label attributes that were asked for: 'c', 'd'"):
+        labels.read([one, other], label_attribute=["a", "c", "d"])
+    with pytest.raises(LabelError, match=r"has no box label attribute 'e'"):
+        labels.read([one, other], label_attribute=["a", "d", "e"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "lefts"),
+    [
+        pytest.param("first", [10.0], id="first"),
+        pytest.param("last", [10.0, 50.0], id="last"),
+        pytest.param("merge", [10.0, 50.0], id="merge"),
+    ],
+)
+def test_a_picture_in_two_manifests_follows_the_rule(tmp_path: Path, rule: str, lefts: list[float]) -> None:
+    one = a_manifest(tmp_path / "one", [a_line(s3("1.jpg")), a_line(s3("2.jpg"))])
+    other = a_manifest(tmp_path / "other", [a_line(s3("1.jpg"), [a_box(), a_box(left=50)], attribute="second")])
+    with pytest.raises(LabelError, match=r"other:1: labels .*1.jpg again, after .*one:1. Keep one .* --on-duplicate"):
+        labels.read([one, other])
+    imported = labels.read([one, other], on_duplicate=rule)  # type: ignore[arg-type]
+    assert [image.source for image in imported.dataset.images] == [s3("1.jpg"), s3("2.jpg")]
+    assert [instance.box[0] for instance in imported.dataset.images[0].instances] == lefts
+    assert imported.report.notes[0].startswith("Pictures that came more than once: 1; ")
+
+
+def test_pictures_of_two_sizes_are_not_joined(tmp_path: Path) -> None:
+    turned = a_line(boxes=[])
+    turned["job"]["image_size"] = [{"width": 80, "height": 100, "depth": 3}]  # type: ignore[index]
+    with pytest.raises(LabelError, match=r"output.manifest:2: says .*their boxes cannot be joined"):
+        read(tmp_path, a_line(), turned, on_duplicate="merge")
+    assert read(tmp_path, a_line(), turned, on_duplicate="last").dataset.images[0].size == ImageSize(100, 80)

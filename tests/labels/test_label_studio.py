@@ -168,7 +168,10 @@ def test_several_annotations_need_a_choice(tmp_path: Path) -> None:
     for choice, name in (("first", "old"), ("last", "new")):
         imported = read(tmp_path, [task], on_duplicate=choice)
         assert imported.dataset.class_names == (name,)
-        assert imported.report.notes[0].startswith("1 tasks have several annotations, of which one was taken")
+        assert imported.report.notes[0].startswith("1 tasks have several annotations; --on-duplicate decided")
+    both = a_task(old, new, an_answer(a_region(name="new"), updated_at="2024-03-01T00:00:00Z"))
+    (image,) = read(tmp_path, [both], on_duplicate="merge").dataset.images
+    assert [instance.label for instance in image.instances] == [1, 0]
 
 
 def test_json_min(tmp_path: Path) -> None:

@@ -43,9 +43,11 @@ def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
     for sources, options, message in (
         ([], {}, "no file is given"),
         ([manifest, manifest], {}, "a.manifest: is given twice"),
-        ([manifest, instances], {}, "of several formats: .*a.manifest is ground-truth, .*b.json is coco"),
         (manifest, {"format": "ground-trooth"}, "unknown format 'ground-trooth'. Did you mean 'ground-truth'?"),
-        (instances, {"label_attribute": "x"}, "is COCO, which has no label attributes"),
+        (instances, {"label_attribute": "x"}, "--label-attribute: no file has label attributes: .*b.json is coco"),
+        ([manifest, instances], {"rename": {"cta": "x"}}, "--rename: there is no class 'cta'. Did you mean 'cat'?"),
+        ([manifest, instances], {"drop": ["dgo"]}, "--drop: there is no class 'dgo'. Did you mean 'dog'?"),
+        (manifest, {"on_duplicate": "frist"}, "unknown rule 'frist'. Did you mean 'first'?"),
         (tmp_path / "missing", {}, "does not exist"),
         ("s3://bucket/output.manifest", {}, "from S3 is not supported yet.*aws s3 cp"),
         (tmp_path, {}, "is a folder of no known label format. Name the label file in it"),

@@ -34,7 +34,10 @@ def test_classes_with_one_new_name_become_one() -> None:
     merged, notes = merge([a_dataset([a_record(labels=(0, 1))])], rename={"cat": "pet", "dog": "pet"})
     assert merged.class_names == ("pet",)
     assert names_of(merged) == [["pet", "pet"]]
-    assert notes == ["The class 'pet' was 'cat', 'dog'."]
+    assert notes == [
+        "dataset 1: the class 'cat' (1 objects) is now 'pet'.",
+        "dataset 1: the class 'dog' (1 objects) is now 'pet'.",
+    ]
 
 
 def test_names_can_be_exchanged() -> None:
@@ -46,7 +49,7 @@ def test_a_dropped_class_leaves_its_pictures() -> None:
     merged, notes = merge([a_dataset([a_record(1, (0,)), a_record(2, (0, 1))])], drop=["cat"])
     assert merged.class_names == ("dog",)
     assert names_of(merged) == [[], ["dog"]]
-    assert notes == ["Classes left out: 'cat' (2 objects); 1 pictures have no objects now, or had none before."]
+    assert notes == ["dataset 1: the class 'cat' (2 objects) was dropped; 1 pictures lost all objects."]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_a_picture_in_two_datasets_needs_a_rule() -> None:
     ):
         merged, notes = merge([one, other], on_duplicate=rule)  # type: ignore[arg-type]
         assert names_of(merged) == expected
-        assert notes[0].startswith("Pictures that came more than once: 2; ")
+        assert notes[0].startswith("dataset 2: 2 pictures are in dataset 1, too; ")
 
 
 def test_boxes_of_pictures_of_two_sizes_are_not_joined() -> None:

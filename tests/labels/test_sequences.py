@@ -122,7 +122,7 @@ def test_the_newest_of_a_chain_is_read(tmp_path: Path) -> None:
     manifest = a_job(tmp_path, [a_frame(1)], **more)
     assert read(manifest).dataset.class_names == ("Car",)
     assert read(manifest).report.empty_images == 1
-    assert read(manifest, label_attribute="job-ref").dataset.class_names == ("Vehicle",)
+    assert read(manifest, label_attributes=["job-ref"]).dataset.class_names == ("Vehicle",)
 
 
 def test_frames_that_nobody_labelled_are_told(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ print(imported.report)
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
 from sightline import storage
 from sightline.coco import write as write_coco  # `coco` is a module of this package, too
 from sightline.errors import LabelError, OnProblem, nearest
-from sightline.labels.merging import OnDuplicate
+from sightline.labels import sequences as video
+from sightline.labels.joining import join
+from sightline.labels.merging import RULES, OnDuplicate
 from sightline.labels.report import Imported, ImportReport, ReadOptions, WriteOptions, YoloTask
 from sightline.labels.writing import require_safe_names
 from sightline.records import Dataset
@@ -64,7 +66,7 @@ def read(
     sources: Sequence[str | Path] | str | Path,
     *,
     format: str | None = None,
-    label_attribute: str | None = None,
+    label_attribute: str | Sequence[str] | None = None,
     drop_rejected: bool = False,
     rejected: Sequence[str] = (),
     min_confidence: float | None = None,
@@ -72,28 +74,25 @@ def read(
     class_name: str | None = None,
     voc_origin: int = 1,
     classes: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
     on_duplicate: OnDuplicate = "error",
     images: Path | None = None,
     on_problem: OnProblem = "error",
 ) -> Imported:
-    """The labels of one or several files or folders of one format, as one dataset, with a report.
+    """The labels of one or several files or folders as one dataset, with a report; they may be of several formats.
 
-    format:     a key of FORMATS; found from the content when None
+    format:     a key of FORMATS; found from the content, for each source, when None
     on_problem: "skip" leaves out what is broken and lists it in the report
     others:     as in `ReadOptions`
 
     Raises:
-        LabelError: everything that is wrong with the files, at once; nothing in them can be used; or they are of two formats.
+        LabelError: everything that is wrong with the files, at once; nothing in them can be used; a class to rename or to drop
+            is not there; or a picture is in two of the files, and no rule was chosen.
     """
-    given = [sources] if isinstance(sources, str | Path) else sources
-    paths = [label_file(source) for source in given]
-    if not paths:
-        raise LabelError("labels", "no file is given", "Name at least one label file.")
-    for path in paths:
-        if paths.count(path) > 1:
-            raise LabelError(path, "is given twice", "Name each file once.")
+    attributes = [label_attribute] if isinstance(label_attribute, str) else label_attribute or ()
     options = ReadOptions(
-        label_attribute=label_attribute,
+        label_attributes=tuple(attributes),
         drop_rejected=drop_rejected,
         rejected=tuple(rejected),
         min_confidence=min_confidence,
@@ -102,19 +101,66 @@ def read(
         voc_origin=voc_origin,
         classes=tuple(classes),
         on_duplicate=on_duplicate,
+        rename=tuple((rename or {}).items()),
+        drop=tuple(drop),
         images=images,
     )
-    imported = read_as(format_name(format) if format else common_format(paths), paths, options)
-    report = imported.report
-    if report.skipped and on_problem == "error":
-        raise LabelError.collected(report.skipped)
-    if not imported.dataset.images:
-        if report.skipped:
-            raise LabelError.collected(report.skipped)
+    return read_with(sources, options, format=format, on_problem=on_problem)
+
+
+def read_with(
+    sources: Sequence[str | Path] | str | Path,
+    options: ReadOptions,
+    *,
+    format: str | None = None,
+    on_problem: OnProblem = "error",
+) -> Imported:
+    """As `read`, the options in one piece."""
+    given = [sources] if isinstance(sources, str | Path) else sources
+    paths = [label_file(source) for source in given]
+    if not paths:
+        raise LabelError("labels", "no file is given", "Name at least one label file.")
+    for path in paths:
+        if paths.count(path) > 1:
+            raise LabelError(path, "is given twice", "Name each file once.")
+    if options.on_duplicate not in RULES:
+        raise LabelError("--on-duplicate", f"unknown rule {options.on_duplicate!r}", nearest(options.on_duplicate, RULES))
+    groups = list(read_together(paths, format_name(format) if format else None, options))
+    if options.label_attributes and not any(name == "ground-truth" for name, _ in groups):
+        listed = ", ".join(f"{group[0]} is {name}" for name, group in groups)
+        raise LabelError("--label-attribute", f"no file has label attributes: {listed}", "Leave --label-attribute out.")
+    parts = [read_as(name, group, options) for name, group in groups]
+    skipped = [problem for part in parts for problem in part.report.skipped]
+    if skipped and (on_problem == "error" or not any(part.dataset.images for part in parts)):
+        raise LabelError.collected(skipped)
+    if not any(part.dataset.images for part in parts):
         raise LabelError(
             ", ".join(map(str, paths)), "holds no labelled picture", "Give the output of a finished labelling job."
         )
-    return imported
+    if len(parts) == 1 and not options.rename and not options.drop:
+        return parts[0]
+    return join(parts, rename=dict(options.rename), drop=options.drop, on_duplicate=options.on_duplicate, on_problem=on_problem)
+
+
+def read_together(paths: Sequence[Path], name: str | None, options: ReadOptions) -> Iterator[tuple[str, list[Path]]]:
+    """(format, the files that are read together): all of one format, or each by itself where a rule chooses among them.
+
+    Manifests stay together then, too: a rule works line by line there, and all lines decide on the order of classes.
+    """
+    groups: dict[tuple[str, bool], list[Path]] = {}
+    for path in paths:
+        own = name or recognise(path)
+        is_video = own == "ground-truth" and len(paths) > 1 and video.recognise(path, head_of(path))
+        groups.setdefault((own, is_video), []).append(path)
+    for (own, _), group in groups.items():
+        if own == "ground-truth" or options.on_duplicate == "error":
+            yield own, group
+        elif own == "open-images":
+            from sightline.labels import open_images
+
+            yield from ((own, files) for files in open_images.apart(group))
+        else:
+            yield from ((own, [path]) for path in group)
 
 
 def read_as(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
@@ -124,10 +170,11 @@ def read_as(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
 
     return ground_truth.read(
         paths,
-        label_attribute=options.label_attribute,
+        label_attributes=options.label_attributes,
         drop_rejected=options.drop_rejected,
         rejected=options.rejected,
         min_confidence=options.min_confidence,
+        on_duplicate=options.on_duplicate,
         images=options.images,
     )
 
@@ -165,10 +212,7 @@ def recognise(path: Path) -> str:
     Raises:
         LabelError: it is none of them.
     """
-    head = b""
-    if not path.is_dir():
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+    head = head_of(path)
     for name in sorted(FORMATS, key=lambda name: name == "coco"):  # COCO's words are the most common ones: asked last
         if reader(name).recognise(path, head):
             return name
@@ -178,12 +222,12 @@ def recognise(path: Path) -> str:
     raise LabelError(path, what, f"Give one of: {', '.join(FORMATS)}; or say which with --format.")
 
 
-def common_format(paths: Sequence[Path]) -> str:
-    found = {path: recognise(path) for path in paths}
-    if len(set(found.values())) > 1:
-        listed = ", ".join(f"{path} is {name}" for path, name in found.items())
-        raise LabelError("labels", f"the files are of several formats: {listed}", "Import them one by one.")
-    return found[paths[0]]
+def head_of(path: Path) -> bytes:
+    """What a file begins with; nothing of a folder."""
+    if path.is_dir():
+        return b""
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def written() -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sightline import coco
-from sightline.errors import LabelError, Problem
+from sightline.errors import Problem
 from sightline.labels.report import Imported, ReadOptions, imported
 from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord
@@ -25,10 +25,8 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
     classes are numbered from 1.
 
     Raises:
-        LabelError: a file is not COCO, or a label attribute is asked for.
+        LabelError: a file is not COCO.
     """
-    if options.label_attribute is not None:
-        raise LabelError(paths[0], "is COCO, which has no label attributes", "Leave --label-attribute out.")
     datasets, problems = [], list[Problem]()
     for path in paths:
         dataset, wrong = coco.examine(path)

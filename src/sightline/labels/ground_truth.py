@@ -12,12 +12,13 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sightline import storage
 from sightline.coco import shorten, xywh
 from sightline.errors import LabelError, Problem, nearest
+from sightline.labels.merging import OnDuplicate, twice_note
 from sightline.labels.report import Imported, ImportReport
 from sightline.labels.survey import (
     BOXES,
@@ -73,8 +74,10 @@ class Sheet:
     places:        source-ref -> its number
     verdicts:      what verification jobs said -> pictures
     rejected:      pictures left out for that
+    joined:        number of a picture -> where more of its labels are, by the rule for pictures labelled twice
     """
 
+    on_duplicate: OnDuplicate = "error"
     columns: list[Column] = field(default_factory=list)
     rows: "array[int]" = field(default_factory=lambda: array("Q"))
     places: dict[str, int] = field(default_factory=dict)
@@ -86,26 +89,30 @@ class Sheet:
     verdicts: Counter[str] = field(default_factory=Counter)
     rejected: int = 0
     below: int = 0
+    twice: int = 0
+    joined: dict[int, list[tuple[Column, int]]] = field(default_factory=dict)
 
 
 def read(
     paths: Sequence[Path],
     *,
-    label_attribute: str | None = None,
+    label_attributes: Sequence[str] = (),
     drop_rejected: bool = False,
     rejected: Collection[str] = (),
     min_confidence: float | None = None,
+    on_duplicate: OnDuplicate = "error",
     images: Path | None = None,
 ) -> Imported:
     """The pictures of all manifests together, image ids from 1 in the order of the lines; problems are in the report.
 
-    label_attribute: which labels to take where a manifest has several that are not one chain of adjustments; elsewhere the only
-                     one is taken, or the newest of the chain
-    drop_rejected:   leave out pictures whose boxes a verification job called bad
-    rejected:        the verdicts that mean this; none given: the usual words
-    min_confidence:  leave out boxes below it. None, the default, is right nearly always: a confidence can be compared within
-                     one job only, and in most jobs it is a constant, often 0
-    images:          for video jobs: where the frames, and the files that list them, have been copied to
+    label_attributes: which labels to take where a manifest has several that are not one chain of adjustments, each file the one
+                      that it has; elsewhere the only one is taken, or the newest of the chain
+    drop_rejected:    leave out pictures whose boxes a verification job called bad
+    rejected:         the verdicts that mean this; none given: the usual words
+    min_confidence:   leave out boxes below it. None, the default, is right nearly always: a confidence can be compared within
+                      one job only, and in most jobs it is a constant, often 0
+    on_duplicate:     what to do with a picture that is labelled twice, in one file or in two
+    images:           for video jobs: where the frames, and the files that list them, have been copied to
 
     Classes are ordered by their class id when all lines agree on the ids, else by name: neither the order of files nor
     that of lines changes a label.
@@ -117,15 +124,15 @@ def read(
         raise LabelError("min_confidence", f"is {min_confidence}", "Give a number from 0 to 1.")
     surveys = [survey(path, min_confidence=min_confidence) for path in paths]
     if any(found.is_video for found in surveys):
-        return read_video(paths, surveys, label_attribute, images)
-    chains = choose_attributes(paths, [attributes(found) for found in surveys], label_attribute)
+        return read_video(paths, surveys, label_attributes, images)
+    chains = choose_attributes(paths, [attributes(found) for found in surveys], label_attributes)
     pairs = {
         pair for found, chain in zip(surveys, chains, strict=True) for name in chain for pair in found.attributes[name].pairs
     }
     names, merged = order_classes(pairs)
     labels = {name: names.index(merged.get(name, name)) for _, name in pairs}
     bad = bad_verdicts(surveys, chains, rejected) if drop_rejected else frozenset[str]()
-    sheet = Sheet()
+    sheet = Sheet(on_duplicate)
     for found, chain in zip(surveys, chains, strict=True):
         classes = [labels.get(name, -1) for name in found.names]  # -1: of an attribute that is not read
         add_file(found, [Column(found.path, found.attributes[name], classes) for name in chain], chain, bad, sheet)
@@ -153,7 +160,9 @@ def attributes(found: Survey) -> list[Attribute]:
     ]
 
 
-def read_video(paths: Sequence[Path], surveys: Sequence[Survey], label_attribute: str | None, images: Path | None) -> Imported:
+def read_video(
+    paths: Sequence[Path], surveys: Sequence[Survey], label_attributes: Sequence[str], images: Path | None
+) -> Imported:
     """What `sequences` makes of the files, if all are of video jobs."""
     from sightline.labels.sequences import read as read_sequences
 
@@ -162,7 +171,7 @@ def read_video(paths: Sequence[Path], surveys: Sequence[Survey], label_attribute
         videos = ", ".join(str(found.path) for found in surveys if found.is_video)
         what = f"are of a video job, and those of {', '.join(boxes)} of single pictures"
         raise LabelError(videos, f"the labels {what}", "Import them one by one, then merge the datasets.")
-    return read_sequences(paths, label_attribute=label_attribute, images=images)
+    return read_sequences(paths, label_attributes=label_attributes, images=images)
 
 
 def bad_verdicts(surveys: Sequence[Survey], chains: Sequence[Sequence[str]], rejected: Collection[str]) -> frozenset[str]:
@@ -208,10 +217,9 @@ def add_file(found: Survey, columns: Sequence[Column], chain: Sequence[str], bad
         source = labels.sources[row]
         number = sheet.places.setdefault(source, len(sheet.rows))
         if number != len(sheet.rows):
-            before = sheet.columns[number]
-            place = f"{before.path}:{before.labels.lines[sheet.rows[number]]}"
-            twice = Problem(f"{found.path}:{line}", f"labels {source} again, after {place}", "Keep one of the two lines.")
-            problems.setdefault(line, []).append(twice)
+            twice = add_again(number, column, row, sheet)
+            if twice:
+                problems.setdefault(line, []).append(twice)
             continue
         sheet.columns.append(column)
         sheet.rows.append(row)
@@ -222,6 +230,25 @@ def add_file(found: Survey, columns: Sequence[Column], chain: Sequence[str], bad
     sheet.problems.extend(problem for line in sorted(problems) for problem in problems[line])
     if len(columns) > 1:
         sheet.notes.append(chain_note(found, columns, chain))
+
+
+def add_again(number: int, column: Column, row: int, sheet: Sheet) -> Problem | None:
+    """More labels of a picture that has some: what the rule makes of them, or why it cannot."""
+    before, first = sheet.columns[number], sheet.rows[number]
+    source, where = column.labels.sources[row], f"{column.path}:{column.labels.lines[row]}"
+    place = f"{before.path}:{before.labels.lines[first]}"
+    if sheet.on_duplicate == "error":
+        return Problem(where, f"labels {source} again, after {place}", "Keep one of the two lines, or choose --on-duplicate.")
+    if sheet.on_duplicate == "merge":
+        size, other = column.labels.sizes[row], before.labels.sizes[first]
+        if size != other:
+            what = f"says {source} is {size}, and {place} says {other}: their boxes cannot be joined"
+            return Problem(where, what, "Correct one of the two, or choose --on-duplicate first or last.")
+        sheet.joined.setdefault(number, []).append((column, row))
+    elif sheet.on_duplicate == "last":
+        sheet.columns[number], sheet.rows[number] = column, row
+    sheet.twice += 1
+    return None
 
 
 def newest(columns: Sequence[Column], chain: Sequence[str]) -> Iterator[tuple[Column, str, int]]:
@@ -297,7 +324,11 @@ def records(sheet: Sheet) -> tuple[ImageRecord, ...]:
     """The pictures in the order of the lines, ids from 1, each with a file name of its own."""
     names = file_names(list(sheet.places))
     places = zip(names, sheet.columns, sheet.rows, strict=True)
-    return tuple(record(number, name, column, row) for number, (name, column, row) in enumerate(places, 1))
+    found = [record(number, name, column, row) for number, (name, column, row) in enumerate(places, 1)]
+    for number, more in sheet.joined.items():
+        others = (one for column, row in more for one in record(0, "", column, row).instances)
+        found[number] = replace(found[number], instances=tuple(dict.fromkeys([*found[number].instances, *others])))
+    return tuple(found)
 
 
 def record(number: int, name: str, column: Column, row: int) -> ImageRecord:
@@ -318,6 +349,8 @@ def notes(sheet: Sheet, merged: Mapping[str, str], dropping: bool, min_confidenc
     if sheet.failed:
         told = "; ".join(f"{shorten(reason)} ({lines:,} lines)" for reason, lines in sheet.reasons.most_common(5))
         yield f"Lines whose labelling failed: {listed(sheet.failed)}. Reasons: {told}."
+    if sheet.twice:
+        yield twice_note(sheet.twice, sheet.on_duplicate)
     if sheet.verdicts:
         said = ", ".join(f"{name!r} {pictures:,}" for name, pictures in sorted(sheet.verdicts.items()))
         done = f"{sheet.rejected:,} pictures were left out" if dropping else "all are kept; --drop-rejected leaves out bad ones"

@@ -78,7 +78,7 @@ class Page:
 
 @dataclass(slots=True)
 class Sheet:
-    """What was met on the way. chosen: tasks of several annotations, of which one was taken."""
+    """What was met on the way. chosen: tasks of several annotations, for which a rule decided."""
 
     problems: list[Problem] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -100,7 +100,8 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
     """The labelled pictures of all files together; classes are ordered by name.
 
     A task without an annotation is not labelled and becomes no picture; one with an empty annotation is a negative.
-    Several annotations of one task are a problem, unless `options.on_duplicate` chooses the "first" or the "last" one.
+    Several annotations of one task are a problem, unless `options.on_duplicate` chooses the "first" or the "last" one, or
+    joins the objects of all.
 
     Raises:
         LabelError: a file is no list of tasks.
@@ -146,7 +147,7 @@ def notes(sheet: Sheet) -> Iterator[str]:
     if sheet.unlabelled:
         yield f"{sheet.unlabelled:,} tasks have no annotation (or only cancelled ones) and were left out."
     if sheet.chosen:
-        yield f"{sheet.chosen:,} tasks have several annotations, of which one was taken, by the time of its last change."
+        yield f"{sheet.chosen:,} tasks have several annotations; --on-duplicate decided, by the time of their last change."
     for kind, count in sorted(sheet.unread.items()):
         yield f"{count:,} results of type {kind} are no objects and were left out."
 
@@ -281,11 +282,12 @@ def read_task(task: Task, shelf: Shelf, on_duplicate: str, sheet: Sheet) -> Page
         return None
     answers = sorted(task.answers, key=lambda answer: answer.updated)
     if len(answers) > 1:
-        if on_duplicate not in ("first", "last"):
+        if on_duplicate == "error":
             what = f"has {len(answers)} annotations"
-            raise LabelError(task.place, what, "Remove all but one, or choose with --on-duplicate first or last.")
+            raise LabelError(task.place, what, "Remove all but one, or choose with --on-duplicate first, last or merge.")
         sheet.chosen += 1
-    results = answers[0 if on_duplicate == "first" else -1].results
+    counting = {"first": answers[:1], "merge": answers}.get(on_duplicate, answers[-1:])
+    results = [result for answer in counting for result in answer.results]
     name = task.source
     if not is_remote(name):
         folder, slash, last = name.rpartition("/")
@@ -295,7 +297,10 @@ def read_task(task: Task, shelf: Shelf, on_duplicate: str, sheet: Sheet) -> Page
     picture = find_picture([task.source, name], shelf)
     regions = [as_object(result, f"{task.place}, region {index}") for index, result in enumerate(results, 1)]
     size = read_size(regions, task.place, picture)
-    return Page(task.place, name, task.source, size, read_regions(regions, size, task.place, sheet), picture)
+    objects = read_regions(regions, size, task.place, sheet)
+    if len(counting) > 1:
+        objects = list(dict.fromkeys(objects))  # what two people drew alike is one object
+    return Page(task.place, name, task.source, size, objects, picture)
 
 
 def find_picture(names: Sequence[str], shelf: Shelf) -> Path | None:

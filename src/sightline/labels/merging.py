@@ -14,19 +14,25 @@ OnDuplicate = Literal["error", "first", "last", "merge"]
 
 RULES = ("error", "first", "last", "merge")
 
+DONE = {"first": "the first labels count", "last": "the last labels count", "merge": "their objects were joined"}
+"""What a rule did, for people."""
+
+Origin = tuple[int, str]
+"""(number of the dataset that a picture is from, its file name there)"""
+
 
 @dataclass(slots=True)
 class Album:
     """The pictures so far, each one once.
 
-    parts:     number of the dataset that a picture came from
+    origins:   where each picture is from: one place, or several where it came more than once, the one that counts first
     by_source: source -> its place in `images`
     by_name:   file name -> its place, of pictures without a source
     any_name:  file name -> its first place, of all pictures
     """
 
     images: list[ImageRecord] = field(default_factory=list)
-    parts: list[int] = field(default_factory=list)
+    origins: list[list[Origin]] = field(default_factory=list)
     by_source: dict[str, int] = field(default_factory=dict)
     by_name: dict[str, int] = field(default_factory=dict)
     any_name: dict[str, int] = field(default_factory=dict)
@@ -40,12 +46,22 @@ class Album:
     def add(self, image: ImageRecord, part: int) -> None:
         number = len(self.images)
         self.images.append(image)
-        self.parts.append(part)
+        self.origins.append([(part, image.file_name)])
         self.any_name.setdefault(image.file_name, number)
         if image.source:
             self.by_source[image.source] = number
         else:
             self.by_name[image.file_name] = number
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """Several datasets as one. origins: where each of its pictures is from; problems: of pictures that came more than once."""
+
+    dataset: Dataset
+    origins: list[list[Origin]]
+    notes: list[str]
+    problems: list[Problem]
 
 
 def merge(
@@ -69,14 +85,27 @@ def merge(
     Raises:
         LabelError: everything that was asked wrongly; or pictures are in several parts, and no rule was chosen.
     """
-    rename = rename or {}
+    merged = combine(parts, rename or {}, drop, on_duplicate, places)
+    if merged.problems:
+        raise LabelError.collected(merged.problems)
+    return merged.dataset, merged.notes
+
+
+def combine(
+    parts: Sequence[Dataset], rename: Mapping[str, str], drop: Collection[str], on_duplicate: OnDuplicate, places: Sequence[str]
+) -> Combined:
+    """As `merge`; a picture that comes again and could not be resolved keeps its first labels, and is among the problems.
+
+    Raises:
+        LabelError: everything that was asked wrongly.
+    """
     names = sorted({name for part in parts for name in part.class_names})
     check(names, rename, drop, on_duplicate)
     shown = [*places, *(f"dataset {number}" for number in range(len(places) + 1, len(parts) + 1))]
     renamed = {name: rename.get(name, name) for name in names if name not in drop}
     categories = join_categories(parts, renamed)
     labels = {category.name: label for label, category in enumerate(categories)}
-    album, notes, problems, twice = Album(), list[str](), list[Problem](), 0
+    album, problems, twice = Album(), list[Problem](), Counter[tuple[str, str]]()
     for number, part in enumerate(parts):
         own = [labels[renamed[name]] if name in renamed else None for name in part.class_names]
         for image in part.images:
@@ -85,16 +114,19 @@ def merge(
             if before is None:
                 album.add(found, number)
                 continue
-            twice += 1
-            where = (shown[album.parts[before]], shown[number])
+            where = (shown[album.origins[before][0][0]], shown[number])
             wrong = resolve(album, before, found, on_duplicate, where)
             if wrong:
                 problems.append(wrong)
-    if problems:
-        raise LabelError.collected(problems)
+                continue
+            twice[where] += 1
+            album.origins[before].insert(0 if on_duplicate == "last" else len(album.origins[before]), (number, found.file_name))
     merged = Dataset(categories, tuple(numbered(named(album.images))))
-    notes.extend(told(parts, merged, renamed, drop, twice, on_duplicate))
-    return merged, notes
+    notes = [
+        *(line for part, where in zip(parts, shown, strict=False) for line in told(part, where, renamed, drop)),
+        *(f"{where}: {count:,} pictures are in {first}, too; {DONE[on_duplicate]}." for (first, where), count in twice.items()),
+    ]
+    return Combined(merged, album.origins, notes, problems)
 
 
 def check(names: Sequence[str], rename: Mapping[str, str], drop: Collection[str], on_duplicate: str) -> None:
@@ -182,20 +214,20 @@ def numbered(images: Sequence[ImageRecord]) -> list[ImageRecord]:
     return [replace(image, id=number) for number, image in enumerate(images, 1)]
 
 
-def told(
-    parts: Sequence[Dataset], merged: Dataset, renamed: Mapping[str, str], drop: Collection[str], twice: int, rule: str
-) -> Iterator[str]:
-    joined: dict[str, list[str]] = {}
-    for old, new in renamed.items():
-        joined.setdefault(new, []).append(old)
-    for name, before in sorted(joined.items()):
-        if before != [name]:
-            yield f"The class {name!r} was {', '.join(map(repr, sorted(before)))}."
-    if drop:
-        counts = Counter(part.class_names[one.label] for part in parts for image in part.images for one in image.instances)
-        listed = ", ".join(f"{name!r} ({counts[name]:,} objects)" for name in sorted(drop))
-        empty = sum(not image.instances for image in merged.images)
-        yield f"Classes left out: {listed}; {empty:,} pictures have no objects now, or had none before."
-    if twice:
-        done = {"first": "the first labels count", "last": "the last labels count", "merge": "their objects were joined"}[rule]
-        yield f"Pictures that came more than once: {twice:,}; {done}."
+def told(part: Dataset, where: str, renamed: Mapping[str, str], drop: Collection[str]) -> Iterator[str]:
+    """What became of the classes of one dataset."""
+    counts = Counter(part.class_names[one.label] for image in part.images for one in image.instances)
+    for name in part.class_names:
+        if name in drop:
+            left = sum(
+                bool(image.instances) and all(part.class_names[one.label] in drop for one in image.instances)
+                for image in part.images
+            )
+            yield f"{where}: the class {name!r} ({counts[name]:,} objects) was dropped; {left:,} pictures lost all objects."
+        elif renamed[name] != name:
+            yield f"{where}: the class {name!r} ({counts[name]:,} objects) is now {renamed[name]!r}."
+
+
+def twice_note(pictures: int, rule: str) -> str:
+    """What the rule did with pictures that came more than once."""
+    return f"Pictures that came more than once: {pictures:,}; {DONE[rule]}."

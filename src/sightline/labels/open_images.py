@@ -118,11 +118,12 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
     helpers = [(path, kind_of(head_of(path))) for path in [*others, *beside]]
     names = read_names([path for path, kind in helpers if kind == "classes"])
     wanted = choose(options.classes, names, boxes[0])
-    sheet = Sheet(index([options.images] if options.images else folders))
+    places = [*([options.images] if options.images else []), *folders]
+    sheet = Sheet(index(places))
     for path in boxes:
         read_boxes(path, wanted, sheet)
     if sheet.missing and not sheet.rows:
-        told = ", ".join(map(str, [options.images] if options.images else folders))
+        told = ", ".join(map(str, places))
         raise LabelError(boxes[0], f"has no picture below {told}", "Name the folder of the pictures, whose sizes are needed.")
     for path, kind in helpers:
         if kind == "rotations":
@@ -130,6 +131,12 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
     dataset, pictures = assemble(sheet, names, wanted)
     problems = [*sheet.problems, *doubled(sheet), *missing(sheet)]
     return imported(NAME, paths, dataset, problems=problems, notes=list(notes(sheet, names, dataset)), pictures=pictures)
+
+
+def apart(paths: Sequence[Path]) -> list[list[Path]]:
+    """Each file of boxes by itself, with all files of other kinds, which every one of them may need."""
+    boxes, others = sort_files(paths)
+    return [[path, *others] for path in boxes]
 
 
 def sort_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

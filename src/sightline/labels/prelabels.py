@@ -255,7 +255,7 @@ def too_long(line: Mapping[str, object], text: str, where: str, boxes: int) -> I
 
 def check_written(path: Path, to: Path, attribute: str, pictures: int, boxes: int) -> None:
     """Whether the manifest says what was meant, as an import sees it."""
-    report = ground_truth.read([path], label_attribute=attribute).report
+    report = ground_truth.read([path], label_attributes=[attribute]).report
     if report.skipped:
         raise LabelError.collected(
             [Problem(one.where.replace(str(path), str(to)), one.what, "Correct the labels.") for one in report.skipped]

@@ -16,7 +16,7 @@ YoloTask = Literal["detect", "segment"]
 class ReadOptions:
     """What a file does not say by itself; each is for the formats that need it.
 
-    label_attribute: which labels of a Ground Truth manifest to take when it holds several
+    label_attributes: which labels of a Ground Truth manifest to take when it holds several; each file takes the one it has
     drop_rejected:   leave out pictures whose boxes a verification job called bad
     rejected:        the verdicts that mean this; none given: the usual words
     min_confidence:  leave out Ground Truth boxes below it; None: keep all
@@ -24,11 +24,14 @@ class ReadOptions:
     class_name:      the class of VIA regions that have none
     voc_origin:      the first pixel's number in Pascal VOC files: 1, as in VOC itself, or 0
     classes:         the classes to take of Open Images' 600, by name or MID; none given: all
-    on_duplicate:    which of several annotations of one Label Studio task counts
+    on_duplicate:    what to do with a picture that is labelled twice: in two files, two lines of manifests, or by two people
+                     in a Label Studio task
+    rename:          (class, its new name); classes that get one name become one
+    drop:            classes whose objects are left out
     images:          a folder that holds the pictures, before those beside the labels
     """
 
-    label_attribute: str | None = None
+    label_attributes: tuple[str, ...] = ()
     drop_rejected: bool = False
     rejected: tuple[str, ...] = ()
     min_confidence: float | None = None
@@ -37,6 +40,8 @@ class ReadOptions:
     voc_origin: int = 1
     classes: tuple[str, ...] = ()
     on_duplicate: OnDuplicate = "error"
+    rename: tuple[tuple[str, str], ...] = ()
+    drop: tuple[str, ...] = ()
     images: Path | None = None
 
 
@@ -63,6 +68,7 @@ class ImportReport:
     failed:     lines whose labelling failed, which become no picture either
     skipped:    what was wrong and left out
     notes:      facts to know that are no faults
+    parts:      the reports of each source by itself, where several were joined
     """
 
     format: str
@@ -75,6 +81,7 @@ class ImportReport:
     failed: int = 0
     skipped: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    parts: tuple["ImportReport", ...] = ()
 
     def __str__(self) -> str:
         counts = f"{self.images:,} images ({self.empty_images:,} without objects), {self.boxes:,} boxes"
@@ -88,7 +95,8 @@ class ImportReport:
             )
             if number
         ]
-        return "; ".join([f"{self.format}: {counts}{read}", *left_out])
+        own = "; ".join([f"{self.format}: {counts}{read}", *left_out])
+        return "\n".join([own, *(f"  {', '.join(part.files[:3])}: {part}" for part in self.parts)])
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -102,6 +110,7 @@ class ImportReport:
             "failed": self.failed,
             "skipped": [problem.as_dict() for problem in self.skipped],
             "notes": list(self.notes),
+            "parts": [part.as_dict() for part in self.parts],
         }
 
 

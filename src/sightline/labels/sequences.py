@@ -76,17 +76,17 @@ def recognise(path: Path, head: bytes) -> bool:
     return any(f'"{kind}"'.encode() in head for kind in VIDEO)
 
 
-def read(paths: Sequence[Path], *, label_attribute: str | None = None, images: Path | None = None) -> Imported:
+def read(paths: Sequence[Path], *, label_attributes: Sequence[str] = (), images: Path | None = None) -> Imported:
     """The frames of all sequences of all manifests, in their order; problems are in the report.
 
-    label_attribute: which labels to take where a manifest has several that are not one chain of adjustments
-    images:          the folder that frames, sequence files and labels were copied to, whole or in parts
+    label_attributes: which labels to take where a manifest has several that are not one chain of adjustments
+    images:           the folder that frames, sequence files and labels were copied to, whole or in parts
 
     Raises:
         LabelError: a file is no video job's output, or holds several label attributes to choose from.
     """
     lines = [list(objects(path)) for path in paths]  # a line a sequence: few
-    chains = choose_attributes(paths, [attributes(found) for found in lines], label_attribute, "video")
+    chains = choose_attributes(paths, [attributes(found) for found in lines], label_attributes, "video")
     reel, pairs = Reel(), set[tuple[str, str]]()
     for path, found, chain in zip(paths, lines, chains, strict=True):
         job = path.parents[2] if path.parts[-3:-1] == ("manifests", "output") else path.parent

@@ -443,26 +443,36 @@ class Attribute:
 
 
 def choose_attributes(
-    paths: Sequence[Path], files: Sequence[Sequence[Attribute]], wanted: str | None, kind: str = "box"
+    paths: Sequence[Path], files: Sequence[Sequence[Attribute]], wanted: Sequence[str], kind: str = "box"
 ) -> list[list[str]]:
     """Of each file the label attribute to read, and after it those to take where a line lacks it.
 
     An adjustment job's labels supersede those that it began with, and a later adjustment supersedes an earlier one. Where the
     labels of a file are not one such chain, somebody has to choose.
 
+    wanted: the attributes that were chosen; each file takes the one that it has
+
     Raises:
-        LabelError: no file has the attribute `wanted`; or several could be meant, all of which are listed.
+        LabelError: no file has an attribute that is `wanted`; or several could be meant, all of which are listed.
     """
     known = sorted({attribute.name for found in files for attribute in found})
-    if wanted is not None and wanted not in known:
-        raise LabelError(", ".join(map(str, paths)), f"has no {kind} label attribute {wanted!r}", nearest(wanted, known))
+    where = ", ".join(map(str, paths))
+    problems = [
+        Problem(where, f"has no {kind} label attribute {name!r}", nearest(name, known)) for name in wanted if name not in known
+    ]
+    if problems:
+        raise LabelError.collected(problems)
     chosen: list[list[str]] = []
-    problems: list[Problem] = []
     for path, found in zip(paths, files, strict=True):
+        own = [attribute.name for attribute in found if attribute.name in wanted]
+        if len(own) > 1:
+            what = f"has several of the label attributes that were asked for: {', '.join(map(repr, own))}"
+            problems.append(Problem(str(path), what, "Name one for each file with --label-attribute."))
+            continue
         chain = sorted(found, key=lambda attribute: (attribute.adjusts, attribute.latest), reverse=True)
         dates = [attribute.latest for attribute in chain if attribute.adjusts]
-        if wanted is not None and any(attribute.name == wanted for attribute in found):
-            chosen.append([wanted])
+        if own:
+            chosen.append(own)
         elif len(found) == 1 or (dates and len(found) - len(dates) <= 1 and len(set(dates)) == len(dates)):
             chosen.append([attribute.name for attribute in chain])
         else:
