@@ -1,6 +1,8 @@
 import json
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import a_coco, a_dataset, a_record, an_instance
 from hypothesis import given, settings
@@ -206,9 +208,39 @@ def test_official_coco_keeps_polygons_crowds_and_numbers(shared: Path) -> None:
     assert [facts(annotation) for annotation in written] == [facts(annotation) for annotation in expected]
 
 
-@pytest.mark.parametrize("images", [0, 1, 3])
-def test_a_file_is_written_in_parts_as_it_would_be_whole(images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = a_dataset([a_record(number, labels=(0, 1)) for number in range(1, images + 1)], names=("cat", "Katze ü"))
-    monkeypatch.setattr(coco.chunks, "__defaults__", (2,))
+ODD_NUMBERS = (
+    st.floats() | st.integers(-5, 2**53) | st.sampled_from([1e-5, 0.0001, -0.00001, 1e15, 1e16, 10.00001, -0.0, 138.8])
+)
+"""What `write` has to spell as Python's own JSON does; boxes in real data sets are tamer."""
+
+
+@given(
+    st.lists(st.lists(st.tuples(*[ODD_NUMBERS] * 4, st.none() | ODD_NUMBERS, st.booleans()), max_size=3), max_size=4),
+    st.text(st.characters(exclude_categories=("Cs",)), max_size=5),
+)
+def test_a_file_is_written_in_parts_as_it_would_be_whole(pictures: list[list[tuple[float, ...]]], name: str) -> None:
+    images = tuple(
+        ImageRecord(
+            number,
+            f"{name}{number}.jpg",
+            SIZE,
+            tuple(Instance((x1, y1, x2, y2), 0, bool(crowd), area) for x1, y1, x2, y2, area, crowd in boxes),
+            source=name,
+            group=name[:1],
+        )
+        for number, boxes in enumerate(pictures, 1)
+    )
+    dataset = Dataset((Category(7, "Katze ü"),), images)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coco, "PART", 2)
+        coco.write(dataset, Path(folder, "all.json"))
+        assert Path(folder, "all.json").read_bytes() == f"{json.dumps(coco.to_json(dataset), ensure_ascii=False)}\n".encode()
+
+
+def test_numbers_of_numpy_and_outlines_are_written_too(tmp_path: Path) -> None:
+    box = tuple(np.array([1.5, 2, 30, 4.25]))
+    polygons, mask = ((1.0, 2.0, 3.5, 2.0, 1e-7, 4.0),), Rle(SIZE, 'abc\\"')
+    instances = [Instance(box, 0, segmentation=polygons), Instance(box, 0, True, 3.0, mask)]
+    dataset = a_dataset([ImageRecord(1, "a.jpg", SIZE, tuple(instances))])
     coco.write(dataset, tmp_path / "all.json")
     assert (tmp_path / "all.json").read_text(encoding="utf-8") == json.dumps(coco.to_json(dataset), ensure_ascii=False) + "\n"
