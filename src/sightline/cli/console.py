@@ -17,10 +17,20 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+class StderrHandler(logging.Handler):
+    """Writes to what `sys.stderr` is at that moment: a server's thread may outlive the stream that it began with."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except ValueError:  # the stream is closed: the process, or the test that called the command, is ending
+            return
+
+
 def log_to_stderr(verbose: bool = False) -> None:
     """Sightline's log lines on stderr, once per process."""
     if not LOG.handlers:
-        handler = logging.StreamHandler()
+        handler = StderrHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         LOG.addHandler(handler)
     LOG.setLevel(logging.DEBUG if verbose else logging.INFO)
