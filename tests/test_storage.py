@@ -1,4 +1,4 @@
-"""Files: whole or absent; s3:// addresses are told apart and refused where they cannot be read yet."""
+"""Files: whole or absent; s3:// addresses are told apart, and refused where only local files will do. S3 itself: tests/s3."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.storage import atomic_folder, atomic_write, is_remote, key_parts, local_path, write_json, write_text
+from sightline.storage import (
+    atomic_folder,
+    atomic_write,
+    here_only,
+    is_remote,
+    key_parts,
+    local_path,
+    output_path,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -160,10 +170,22 @@ def test_a_local_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("s3://bucket/job/", r"^s3://bucket/job/: Reading labels from S3 is not supported yet\. Copy it here first: aws s3 cp"),
+        (Path("s3://bucket//a"), r"^s3:/bucket/a: was an s3:// address, and has lost slashes as a Path\. Give it as text\.$"),
         ("no/such/folder", r"^no/such/folder: does not exist\. Check the path\.$"),
     ],
 )
-def test_what_cannot_be_read(reference: str, message: str) -> None:
+def test_what_cannot_be_read(reference: str | Path, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         local_path(reference, "Reading labels")
+
+
+def test_where_only_files_of_this_machine_will_do(tmp_path: Path) -> None:
+    assert here_only(str(tmp_path), "dataset split") == tmp_path
+    message = r"^s3://bucket/a: is on S3, and dataset split works on this machine's files only\. Give a local path\.$"
+    with pytest.raises(SightlineError, match=message):
+        here_only("s3://bucket/a", "dataset split")
+
+
+def test_an_output_here_is_made_where_it_belongs(tmp_path: Path) -> None:
+    with output_path(tmp_path / "a.txt", "a file") as path:
+        assert path == tmp_path / "a.txt"

@@ -1,4 +1,7 @@
-"""Files behind addresses, fetched once: resumed when broken off, checked against the digest in their name, kept in a cache."""
+"""Files behind addresses, fetched once: resumed when broken off, checked against the digest in their name, kept in a cache.
+
+S3's objects go through `storage`, which has ways of its own for all that.
+"""
 
 import hashlib
 import http.client
@@ -11,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sightline.errors import RunError, SightlineError
-from sightline.storage import write_text
+from sightline.storage import is_remote, local_path, write_text
 
 ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 """Where `detectron2://` addresses lead."""
@@ -35,16 +38,20 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 
 def is_address(reference: str) -> bool:
     """Whether `reference` is to be fetched rather than opened."""
-    return reference.startswith(("detectron2://", "https://", "http://"))
+    return reference.startswith(("detectron2://", "https://", "http://")) or is_remote(reference)
 
 
 def fetch(address: str, cache: Path, zoo: str = ZOO) -> Path:
-    """The local copy of `address` (`detectron2://`, `https://` or `http://`), downloaded if it is not there yet.
+    """The local copy of `address` (`detectron2://`, `https://`, `http://`, `s3://`), downloaded if it is not there yet.
+
+    S3's objects are asked for changes every time and lie in the user's cache whatever `cache` says; others never change.
 
     Raises:
         RunError: it cannot be reached, or broke off; the next call goes on from there.
         SightlineError: the server does not have it, or what came is not what its name promises.
     """
+    if is_remote(address):
+        return local_path(address, "A download")
     url = zoo + address.removeprefix("detectron2://") if address.startswith("detectron2://") else address
     parts = urlsplit(url)
     target = cache / parts.netloc.replace(":", "_") / parts.path.lstrip("/")

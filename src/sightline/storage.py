@@ -1,17 +1,21 @@
-"""Files, here or on S3: whole or absent. The seam through which every read of an s3:// address will go.
+"""Files, here or on S3: whole or absent. The door through which every s3:// address goes; `sightline.s3` is behind it.
 
 Writing goes beside the target first and is renamed when complete, so a killed process leaves the old file or the new one.
+What is on S3 is fetched into the cache (SIGHTLINE_CACHE) and read there; what is to be on S3 is made here and uploaded.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from sightline.s3.connection import Store
 
 S3 = "s3://"
 
@@ -28,20 +32,65 @@ def key_parts(reference: str) -> tuple[str, ...]:
     return PurePosixPath(reference.replace("\\", "/")).parts
 
 
-def local_path(reference: str | Path, purpose: str) -> Path:
-    """The file or folder that `reference` names.
+def store() -> "Store":
+    """The connection to S3 that the environment describes. No request is sent.
 
     Raises:
-        SightlineError: it is an s3:// address (not read yet; copy it here first), or nothing is there.
+        MissingDependencyError: boto3 is not installed.
+        SightlineError: AWS's configuration, or one of our variables, is broken.
+    """
+    from sightline.downloads import cache_folder
+    from sightline.s3.connection import Settings, connect
+
+    return connect(Settings.from_env(os.environ, cache_folder(os.environ)))
+
+
+def here_only(reference: str | Path, purpose: str) -> Path:
+    """The path that `reference` is, where only a path of this machine will do.
+
+    Raises:
+        SightlineError: it is an s3:// address.
+    """
+    text = str(reference)
+    if is_remote(text):
+        raise SightlineError(text, f"is on S3, and {purpose} works on this machine's files only", "Give a local path.")
+    if text.startswith("s3:/"):  # Path("s3://bucket//a") is s3:/bucket/a: its key cannot be told any more
+        raise SightlineError(text, "was an s3:// address, and has lost slashes as a Path", "Give it as text.")
+    return Path(reference)
+
+
+def local_path(reference: str | Path, purpose: str, wanted: Callable[[str], bool] = lambda _: True) -> Path:
+    """The file or folder that `reference` names; of an s3:// address its copy in the cache, fetched if new or changed.
+
+    A folder on S3 is everything below a prefix that is `wanted` (by its key behind the prefix).
+
+    Raises:
+        SightlineError, RunError: nothing is there, or it cannot be fetched.
     """
     if is_remote(str(reference)):
-        raise SightlineError(
-            reference, f"{purpose} from S3 is not supported yet", f"Copy it here first: aws s3 cp --recursive {reference} ."
-        )
-    path = Path(reference)
+        from sightline.s3 import address, folders
+
+        return folders.fetch(store(), address.parse(str(reference)), wanted).path
+    path = here_only(reference, purpose)
     if not path.exists():
         raise SightlineError(path, "does not exist", "Check the path.")
     return path
+
+
+@contextmanager
+def output_path(reference: str | Path, purpose: str) -> Iterator[Path]:
+    """Where to make the file or folder `reference`: there, or beside for what is uploaded to S3 when the block ends well.
+
+    Raises:
+        SightlineError, RunError: the bucket cannot be written to; found out before the block where that is possible.
+    """
+    if not is_remote(str(reference)):
+        yield here_only(reference, purpose)
+        return
+    from sightline.s3 import address, uploads
+
+    with uploads.target(store(), address.parse(str(reference)), purpose) as path:
+        yield path
 
 
 @contextmanager
