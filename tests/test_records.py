@@ -1,6 +1,7 @@
 """The nouns: what is validated once, and what is counted."""
 
 import dataclasses
+import gc
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from builders import a_dataset, a_record
 
 from sightline.errors import ShapeError
-from sightline.records import Detections, ImageSize
+from sightline.records import Detections, ImageSize, many_records
 
 
 def detections(**changes: np.ndarray) -> Detections:
@@ -64,3 +65,13 @@ def test_height_comes_first_and_people_read_width_first() -> None:
 def test_a_data_set_counts() -> None:
     dataset = a_dataset([a_record(1, labels=(0, 1)), a_record(2, labels=())])
     assert (dataset.instance_count, dataset.class_names) == (2, ("cat", "dog"))
+
+
+def test_the_search_for_cycles_rests_while_records_are_made_and_goes_on_after_an_error() -> None:
+    assert gc.isenabled()
+    with pytest.raises(ShapeError), many_records():
+        with many_records():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+        raise ShapeError("a", "b", "c")
+    assert gc.isenabled()

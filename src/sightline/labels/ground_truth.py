@@ -32,7 +32,7 @@ from sightline.labels.survey import (
     survey,
 )
 from sightline.names import file_names
-from sightline.records import Category, Dataset, ImageRecord, Instance
+from sightline.records import Category, Dataset, ImageRecord, Instance, many_records
 
 __all__ = ["read", "recognise", "write"]
 
@@ -93,6 +93,7 @@ class Sheet:
     joined: dict[int, list[tuple[Column, int]]] = field(default_factory=dict)
 
 
+@many_records()
 def read(
     paths: Sequence[Path],
     *,

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from sightline.coco import is_number, shorten
 from sightline.errors import LabelError, Problem, nearest
 from sightline.geometry.boxes import ROUNDING_PX, fault, is_empty
@@ -40,7 +42,7 @@ ADVICE = {
 """What a job of another kind holds, for those who take it for a box job."""
 
 NUMBERS = frozenset({int, float})  # and not bool
-DECODER = json.JSONDecoder()
+DECODER = msgspec.json.Decoder()
 
 
 @dataclass(slots=True)
@@ -134,10 +136,21 @@ def raw_lines(file: BinaryIO) -> Iterator[bytes]:
 
 def parse_line(line: bytes, path: Path, number: int) -> Mapping[str, object] | LabelError:
     try:
+        found = DECODER.decode(line)  # what it takes, it reads as Python's own JSON does
+        if isinstance(found, dict) and len(line) < MAX_LINE_BYTES:
+            return found
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    return parse_odd_line(line, path, number)
+
+
+def parse_odd_line(line: bytes, path: Path, number: int) -> Mapping[str, object] | LabelError:
+    """What stands in a line that is no plain JSON object: NaN, half a surrogate pair, or why it cannot be read."""
+    try:
         if len(line) >= MAX_LINE_BYTES:
             raise ValueError(f"more than {MAX_LINE_BYTES:,} bytes")
         text = line.decode("utf-8")
-        found, end = DECODER.raw_decode(text)
+        found, end = json.JSONDecoder().raw_decode(text)
         if end != len(text):
             raise ValueError(f"more after the object: {shorten(text[end:])}")
         if b"\\u" in line and b"\\ud" in line.lower():  # half a surrogate pair is legal JSON, and no text that can be written
@@ -292,6 +305,8 @@ def read_size(value: object, known: dict[tuple[object, object], ImageSize], numb
     """From [{"width": 500, "height": 375, "depth": 3}]."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         height, width = value[0].get("height"), value[0].get("width")
+        if type(height) is type(width) is int and (height, width) in known:
+            return known[height, width]
         if is_number(height) and is_number(width) and height >= 1 and width >= 1 and height % 1 == width % 1 == 0:
             key = (height, width)
             if key not in known:
@@ -323,46 +338,65 @@ def add_boxes(
     Raises:
         LabelError: all that spoils the line.
     """
-    numbers: list[float] = []
-    names: list[int] = []
-    problems: list[Problem] = []
-    for index, entry in enumerate(entries, 1):
-        box = sound_box(entry, size)
-        name = class_map.get(str(entry.get("class_id"))) if isinstance(entry, dict) else None
-        known = found.names.get(name) if isinstance(name, str) else None
-        if box is None or known is None:
-            place = f"{found.path}:{number}, box {index}"
-            try:
-                box, name = examine_box(entry, size, class_map, place)
-            except LabelError as error:
-                problems.extend(error.problems)
-                continue
-            if is_empty(box):
-                labels.problems.setdefault(number, []).append(Problem(place, fault(box, size) or "", "Remove the box."))
-                continue
-            known = found.names.setdefault(name, len(found.names))
-        numbers += box
-        names.append(known)
-    if problems:
-        raise LabelError.collected(problems)
+    plain = plain_boxes(entries, class_map, size, found.names)
+    numbers, names = plain or examine_boxes(entries, class_map, size, number, labels, found)
     labels.boxes.extend(numbers)
     labels.names.extend(names)
 
 
-def sound_box(entry: object, size: ImageSize) -> Box | None:
-    """The box of an entry if nothing is wrong with it: a few comparisons, because most of the time goes here."""
-    if not isinstance(entry, dict):
+def plain_boxes(
+    entries: Sequence[Any], class_map: Mapping[str, Any], size: ImageSize, known: Mapping[str, int]
+) -> tuple[list[float], list[int]] | None:
+    """(4 N numbers, N indices of names) if nothing is wrong and every class has been seen before.
+
+    Nearly all lines are so, and most of the time goes here: no more than a few comparisons, which say what `fault` says.
+    """
+    numbers: list[float] = []
+    names: list[int] = []
+    height, width = size
+    least, right, bottom = -ROUNDING_PX, width + ROUNDING_PX, height + ROUNDING_PX
+    try:
+        for entry in entries:
+            x1, y1, w, h = entry["left"], entry["top"], entry["width"], entry["height"]
+            if not (type(x1) in NUMBERS and type(y1) in NUMBERS and type(w) in NUMBERS and type(h) in NUMBERS):
+                return None
+            x2, y2 = x1 + w, y1 + h
+            within = least <= x1 < x2 <= right and least <= y1 < y2 <= bottom  # NaN and infinities fail here, too
+            if not (within and x1 < width and y1 < height and x2 > 0 and y2 > 0):
+                return None
+            numbers += (x1, y1, x2, y2)
+            names.append(known[class_map[str(entry["class_id"])]])
+    except (KeyError, TypeError, OverflowError):  # something is missing, of another kind, or larger than any float
         return None
-    left: Any = entry.get("left")
-    top: Any = entry.get("top")
-    width: Any = entry.get("width")
-    height: Any = entry.get("height")
-    if not (type(left) in NUMBERS and type(top) in NUMBERS and type(width) in NUMBERS and type(height) in NUMBERS):
-        return None
-    x2, y2 = left + width, top + height
-    # as `fault`; NaN and infinities fail here, too
-    within = -ROUNDING_PX <= left < x2 <= size[1] + ROUNDING_PX and -ROUNDING_PX <= top < y2 <= size[0] + ROUNDING_PX
-    return (left, top, x2, y2) if within and left < size[1] and top < size[0] and x2 > 0 and y2 > 0 else None
+    return numbers, names
+
+
+def examine_boxes(
+    entries: Sequence[object], class_map: Mapping[str, object], size: ImageSize, number: int, labels: Labels, found: Survey
+) -> tuple[list[float], list[int]]:
+    """As `plain_boxes`, one by one with its name and number in messages.
+
+    Raises:
+        LabelError: all that spoils the line.
+    """
+    numbers: list[float] = []
+    names: list[int] = []
+    problems: list[Problem] = []
+    for index, entry in enumerate(entries, 1):
+        place = f"{found.path}:{number}, box {index}"
+        try:
+            box, name = examine_box(entry, size, class_map, place)
+        except LabelError as error:
+            problems.extend(error.problems)
+            continue
+        if is_empty(box):
+            labels.problems.setdefault(number, []).append(Problem(place, fault(box, size) or "", "Remove the box."))
+            continue
+        numbers += box
+        names.append(found.names.setdefault(name, len(found.names)))
+    if problems:
+        raise LabelError.collected(problems)
+    return numbers, names
 
 
 def examine_box(entry: object, size: ImageSize, class_map: Mapping[str, object], place: str) -> tuple[Box, str]:
