@@ -1,7 +1,7 @@
 """COCO's average precision and recall for boxes and masks: detections and labels in, numbers out.
 
-The counting is faster-coco-eval's; pycocotools is the reference, and the numbers are equal to its bit for bit (the tests
-compare them, with crowds, ties, empty pictures and empty boxes).
+The counting is hotcoco's; pycocotools is the reference, and the numbers are equal to its bit for bit (the tests compare them,
+with crowds, ties, empty pictures and empty boxes).
 
 T: overlap thresholds, 0.50 to 0.95; R: recall thresholds, 0.00 to 1.00; K: categories; A: area ranges; M: detection limits.
 """
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import coco
-from sightline.errors import LabelError, Problem
+from sightline.errors import LabelError
+from sightline.evaluation.masks import mask_areas, run_lengths
 from sightline.evaluation.results import RESULTS_FORM, Results, Truth, check_results, check_truth, read_json, results_from
-from sightline.records import Dataset, Detections, ImageSize
+from sightline.records import Dataset, Detections
 
 LOG = logging.getLogger(__name__)
 
@@ -39,9 +40,6 @@ RECALLS = 101  # R
 
 UNDEFINED = -1.0
 """In the engine's arrays: there was nothing to find."""
-
-LONE_HIT = 1 / (1 + np.spacing(1))
-"""What pycocotools takes for 1 hit / 1 detection: it adds np.spacing(1) to the denominator. From two on it rounds away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +155,8 @@ def score(truth: Truth, results: Results) -> dict[str, DetectionScores]:
 
 def score_kind(truth: Truth, results: Results, kind: str) -> DetectionScores:
     """kind: "bbox" or "segm"."""
-    if kind == "segm":
-        annotations = with_masks(truth.annotations, truth, truth.name, "annotations[{}]")
-        found = with_masks(results.found, truth, results.name, "result {}")
-    else:
-        annotations, found = boxes_of(truth, results.found)
-    precision, recall = precision_and_recall(truth, annotations, found, kind)
+    precision, recall = precision_and_recall(truth, results, kind)
     whole = precision[:, :, :, ALL, UP_TO_100]
-    names = [category.name for category in truth.categories]
     return DetectionScores(
         AP=defined_mean(whole),
         AP50=defined_mean(whole[AT_50]),
@@ -175,8 +167,8 @@ def score_kind(truth: Truth, results: Results, kind: str) -> DetectionScores:
         AR1=defined_mean(recall[:, :, ALL, UP_TO_1]),
         AR10=defined_mean(recall[:, :, ALL, UP_TO_10]),
         AR100=defined_mean(recall[:, :, ALL, UP_TO_100]),
-        per_class={name: defined_mean(whole[:, :, k]) for k, name in enumerate(names)},
-        AP50_per_class={name: defined_mean(whole[AT_50, :, k]) for k, name in enumerate(names)},
+        per_class={name: defined_mean(whole[:, :, k]) for k, name in enumerate(truth.class_names)},
+        AP50_per_class={name: defined_mean(whole[AT_50, :, k]) for k, name in enumerate(truth.class_names)},
     )
 
 
@@ -186,117 +178,55 @@ def defined_mean(values: Array) -> float:
     return float(np.mean(defined)) if defined.size else math.nan
 
 
-def box_area(box: object) -> float:
-    assert isinstance(box, list)
-    return float(box[2] * box[3])
-
-
-def with_masks(entries: Sequence[Mapping[str, object]], truth: Truth, name: str, place: str) -> list[dict[str, object]]:
-    """New entries whose segmentation is COCO's compressed run lengths. A result's area is its mask's.
-
-    Raises:
-        LabelError: every segmentation that is missing, damaged, or not of its image's size.
-    """
-    from faster_coco_eval import mask
-
-    problems: list[Problem] = []
-    converted = []
-    for index, entry in enumerate(entries):
-        where = f"{name}: {place.format(index)}"
-        size = truth.sizes[int(str(entry["image_id"]))]
-        try:
-            run_lengths = compressed(entry.get("segmentation"), size, where)
-        except LabelError as error:
-            problems.extend(error.problems)
-            continue
-        area = entry["area"] if "area" in entry else float(mask.area([run_lengths])[0])
-        converted.append({**entry, "segmentation": run_lengths, "area": area})
-    if problems:
-        raise LabelError.collected(problems)
-    return converted
-
-
-def compressed(segmentation: object, size: ImageSize | None, where: str) -> dict[str, object]:
-    """Polygons or run lengths of any form as compressed run lengths."""
-    from faster_coco_eval import mask
-
-    if not segmentation:
-        raise LabelError(where, "has no segmentation, where others have one", "Add it, or remove all to score boxes alone.")
-    if size is None:
-        raise LabelError(where, "has a mask in an image of unknown size", "Give the image's height and width.")
-    coco.read_segmentation(segmentation, size, where, [])
-    try:
-        run_lengths: dict[str, object] = mask.segmToRle(segmentation, size.width, size.height)
-        mask.area([run_lengths])  # decodes compressed ones, which segmToRle passes on unread
-    except (RuntimeError, ValueError) as error:
-        raise LabelError(where, f"has a damaged mask ({error})", "Write it again, or remove it.") from error
-    return run_lengths
-
-
-def precision_and_recall(
-    truth: Truth, annotations: list[dict[str, object]], found: list[dict[str, object]], kind: str
-) -> tuple[Array, Array]:
-    """(T, R, K, A, M) precision and (T, K, A, M) recall as pycocotools accumulates them. The engine marks both lists."""
-    if not truth.sizes or not truth.categories:
+def precision_and_recall(truth: Truth, results: Results, kind: str) -> tuple[Array, Array]:
+    """(T, R, K, A, M) precision and (T, K, A, M) recall as pycocotools accumulates them."""
+    if not truth.image_ids or not truth.categories:
         categories = len(truth.categories)
         return np.full((10, RECALLS, categories, 4, 3), UNDEFINED), np.full((10, categories, 4, 3), UNDEFINED)
-    engine = engine_for(truth, annotations, found, kind)
-    second_hit, position = np.unique(recall_of_second_hit(truth, annotations), return_inverse=True)
-    engine.params.recThrs = np.concatenate([engine.params.recThrs, second_hit])
-    engine.evaluate()
-    engine.accumulate()
-    precision = np.asarray(engine.eval["precision"])
-    at_second_hit = precision[:, RECALLS + position, *np.indices(position.shape)]  # (T, K, A, M)
-    lone = (precision[:, :RECALLS] == 1) & (at_second_hit != 1)[:, None]
-    return np.where(lone, LONE_HIT, precision[:, :RECALLS]), np.asarray(engine.eval["recall"])
+    counted = count(truth, results, kind)
+    return np.asarray(counted["precision"]), np.asarray(counted["recall"])
 
 
-def recall_with(limits: Sequence[int], truth: Truth, found: Sequence[Mapping[str, object]]) -> Array:
+def recall_with(limits: Sequence[int], truth: Truth, results: Results) -> Array:
     """(T, K, A, M) recall of boxes when so many of a category count in one image; `limits` (M,), ascending."""
-    if not truth.sizes or not truth.categories:
+    if not truth.image_ids or not truth.categories:
         return np.full((10, len(truth.categories), 4, len(limits)), UNDEFINED)
-    engine = engine_for(truth, *boxes_of(truth, found), "bbox")
-    engine.params.maxDets = list(limits)
+    return np.asarray(count(truth, results, "bbox", limits)["recall"])
+
+
+def count(truth: Truth, results: Results, kind: str, limits: Sequence[int] = (1, 10, 100)) -> Mapping[str, Any]:
+    """hotcoco's "precision" and "recall". It gets images and categories by their places, from 1: its ids are never negative."""
+    import hotcoco
+
+    sizes = enumerate(truth.sizes, start=1)
+    images = [{"id": key, "height": size[0], "width": size[1]} if size else {"id": key} for key, size in sizes]
+    categories = [{"id": label, "name": name} for label, name in enumerate(truth.class_names, start=1)]
+    objects, found = truth.objects, results.found
+    masks = run_lengths(objects, truth, truth.name, "annotations[{}]") if kind == "segm" else None
+    labelled = hotcoco.COCO.from_arrays(
+        images,
+        categories,
+        objects.image + 1,
+        objects.label + 1,
+        np.zeros((len(objects), 4)) if objects.boxes is None else objects.boxes,
+        area=truth.areas,
+        iscrowd=truth.crowd,
+        segmentation=masks,
+    )
+    boxes = np.zeros((len(found), 4)) if found.boxes is None else found.boxes
+    rows = np.column_stack((found.image + 1, boxes, results.scores, found.label + 1))
+    if kind == "segm":
+        masks = run_lengths(found, truth, results.name, "result {}")
+        detected = labelled.load_res(rows, segmentation=masks)
+        detected.update_anns(ids=np.arange(1, len(rows) + 1), area=mask_areas(masks))
+    else:
+        detected = labelled.load_res(rows)
+    engine = hotcoco.COCOeval(labelled, detected, kind)
+    engine.params.max_dets = list(limits)
     engine.evaluate()
     engine.accumulate()
-    return np.asarray(engine.eval["recall"])
-
-
-def boxes_of(truth: Truth, found: Sequence[Mapping[str, object]]) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """(annotations, results) for the engine, which marks what it is given; a result's area is its box's."""
-    annotations = [dict(annotation) for annotation in truth.annotations]
-    return annotations, [{**result, "area": box_area(result["bbox"])} for result in found]
-
-
-def engine_for(truth: Truth, annotations: list[dict[str, object]], found: list[dict[str, object]], kind: str) -> Any:
-    """faster-coco-eval over both lists, before it has counted; it marks them."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    for number, result in enumerate(found, start=1):
-        result["id"], result["iscrowd"] = number, 0
-    known: dict[str, object] = {
-        "images": [
-            {"id": key, "height": size[0], "width": size[1]} if size else {"id": key} for key, size in truth.sizes.items()
-        ],
-        "categories": [{"id": category.id, "name": category.name} for category in truth.categories],
-    }
-    return COCOeval_faster(COCO(known | {"annotations": annotations}), COCO(known | {"annotations": found}), kind)
-
-
-def recall_of_second_hit(truth: Truth, annotations: Sequence[Mapping[str, object]]) -> Array:
-    """(K, A) recalls that the first hit does not reach and the second does, where n objects are to be found: in (1/n, 2/n].
-
-    Powers of two: every different value is another column for the engine, so there should be few of them.
-    """
-    row = {category.id: k for k, category in enumerate(truth.categories)}
-    objects = [annotation for annotation in annotations if not annotation["iscrowd"]]
-    k = np.array([row[int(str(thing["category_id"]))] for thing in objects], dtype=np.intp)
-    areas = np.array([thing["area"] for thing in objects], dtype=np.float64)
-    counts = np.zeros((len(row), len(AREA_RANGES_PX2)), dtype=np.intp)
-    for a, (low, high) in enumerate(AREA_RANGES_PX2):
-        np.add.at(counts[:, a], k[(low <= areas) & (areas <= high)], 1)
-    bits = np.frexp(np.maximum(counts - 1, 0))[1]
-    return np.asarray(2.0 ** (1 - bits))
+    assert engine.eval is not None  # it has just been accumulated
+    return engine.eval
 
 
 TITLES = {

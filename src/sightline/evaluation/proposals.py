@@ -41,7 +41,7 @@ class ProposalScores(Scores):
 def evaluate_proposals(dataset: Dataset, proposals: Mapping[int, Detections]) -> dict[str, ProposalScores]:
     """{"box_proposals": ...} of {image id: what was proposed in it}; images without an entry have no proposals.
 
-    Labels and masks of the proposals do not count. Every proposal is a Python object for the engine: a million take some GB.
+    Labels and masks of the proposals do not count.
 
     Raises:
         LabelError: an image that the dataset does not have.
@@ -49,7 +49,7 @@ def evaluate_proposals(dataset: Dataset, proposals: Mapping[int, Detections]) ->
     truth = check_truth(coco.to_json(without_classes(dataset)), "ground truth")
     best = {image_id: best_of(found) for image_id, found in proposals.items()}
     results = check_results(results_from(best, [OBJECT.id]), truth, "proposals")
-    recall = recall_with(LIMITS, truth, results.found)
+    recall = recall_with(LIMITS, truth, results)
     scores = ProposalScores(
         AR100=defined_mean(recall[:, :, ALL, UP_TO_100]),
         AR1000=defined_mean(recall[:, :, ALL, UP_TO_1000]),
