@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sightline.journey import evaluate as evaluate
     from sightline.journey import run as run
     from sightline.journey import train as train
+    from sightline.labels import ReadOptions as ReadOptions
     from sightline.records import Dataset as Dataset
     from sightline.records import Detections as Detections
     from sightline.records import Model as Model
@@ -35,6 +36,7 @@ PUBLIC = {
     "Dataset": "sightline.records:Dataset",
     "Detections": "sightline.records:Detections",
     "Model": "sightline.records:Model",
+    "ReadOptions": "sightline.labels:ReadOptions",
     "connect": "sightline.serving.remote:connect",
     "create_dataset": "sightline.dataset.folder:create",
     "demo": "sightline.journey:demo",

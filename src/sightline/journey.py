@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image as Pillow
@@ -35,6 +35,7 @@ from sightline.evaluation.predicting import detect_all
 from sightline.evaluation.proposals import evaluate_proposals
 from sightline.evaluation.results import results_from
 from sightline.images import read_image
+from sightline.labels import ReadOptions
 from sightline.records import Detections, Model
 from sightline.serving.remote import connect
 from sightline.serving.server import running
@@ -47,6 +48,8 @@ from sightline.training.state import FINAL
 from sightline.view.draw import draw
 
 Say = Callable[[str], None]
+
+READ_PLAINLY = ReadOptions()
 
 STAGES = ("import", "split", "train", "evaluate", "pack")
 
@@ -136,7 +139,7 @@ def run(
     *,
     images: Path | None = None,
     format: str | None = None,
-    label_attribute: str | None = None,
+    reading: ReadOptions = READ_PLAINLY,
     on_problem: OnProblem = "error",
     fractions: Mapping[str, float] = FRACTIONS,
     split_seed: int = 0,
@@ -150,8 +153,11 @@ def run(
 ) -> Journey:
     """Import, split, train, evaluate and pack into `work`; what is there and still valid is not done again.
 
+    reading: how the labels are read
+
     A training that was cut short goes on from its last checkpoint. Errors are those of the stages.
     """
+    options = reading if images is None else replace(reading, images=images)
     if not {"train", "test"} <= fractions.keys():
         raise DatasetError("--fractions", f"has the parts {', '.join(fractions)}", "Name a train and a test part.")
     settings = load_config(config, overrides)
@@ -163,7 +169,7 @@ def run(
     stages = Stages(diary, say)
 
     def import_stage(_: bool) -> str:
-        imported = labels.read(sources, format=format, label_attribute=label_attribute, images=images, on_problem=on_problem)
+        imported = labels.read_with(sources, options, format=format, on_problem=on_problem)
         where = places(imported.report.files, imported.dataset, given=images, known=imported.pictures)
         made = create(imported.dataset, dataset, pictures=where, on_problem=on_problem, replace=True)
         for line in (*imported.report.notes, *made.notes, *imported.report.skipped, *made.skipped):
@@ -200,7 +206,7 @@ def run(
         packed = pack_run(trained_in, bundle)
         return f"{packed.size_bytes / 2**20:.1f} MiB, sha256 {packed.sha256[:12]}"
 
-    asked_import = [sightline.__version__, digest_of(sources, images), format, label_attribute, on_problem]
+    asked_import = [sightline.__version__, digest_of(sources, images), format, asdict(options), on_problem]
     imported = stages.run("import", asked_import, dataset, import_stage)
     divided = stages.run(
         "split", [imported, dict(fractions), split_seed, group_by], dataset / "annotations" / "train.json", split_stage

@@ -176,3 +176,37 @@ def test_what_is_skipped_is_listed_on_stderr(tmp_path: Path) -> None:
 )
 def test_repeat_option(arguments: list[str], expected: list[str]) -> None:
     assert repeat_option(arguments, "--f") == expected
+
+
+def test_an_own_job_and_open_images_in_one_command(tmp_path: Path) -> None:
+    manifest, public = a_job(tmp_path), tmp_path / "public"
+    header = "ImageID,LabelName,XMin,XMax,YMin,YMax"
+    a_picture(public / "0a1b.jpg")
+    (public / "validation-annotations-bbox.csv").write_text(f"{header}\n0a1b,/m/01,0.1,0.4,0.25,0.75\n0a1b,/m/02,0,1,0,1\n")
+    (public / "class-descriptions-boxable.csv").write_text("/m/01,Bee\n/m/02,Person\n")
+    sources = ["import", manifest, public]
+    options = ["--rename", "Bee=bee", "--drop", "Person"]
+    with pytest.raises(DatasetError, match=r"has pictures on S3 \(s3://bucket/images/0.jpg"):
+        run(*sources, *options, "-o", tmp_path / "set")
+    told = run(*sources, *options, "-o", tmp_path / "set", "--images", tmp_path / "pictures")
+    assert told.splitlines()[0].startswith("ground-truth, open-images: 11 images (0 without objects), 11 boxes in 11 lines")
+    assert told.splitlines()[-1] == f"{tmp_path / 'set'}: 11 images, 11 boxes"
+    exported = ["export", tmp_path / "set", "--format", "ground-truth", "-o", tmp_path / "out", "--prefix", "s3://mine/all"]
+    run(*exported)
+    lines = (tmp_path / "out/output.manifest").read_text().splitlines()
+    assert len(lines) == 11
+    assert {"0": "bee"} in [json.loads(line)["boxes-metadata"]["class-map"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rename", "bee"], "--rename: is 'bee'. Give OLD=NEW"),
+        (["--rename", "a=b", "--rename", "a=c"], "--rename: calls 'a' both 'b' and 'c'"),
+        (["--drop", "ct"], "--drop: there is no class 'ct'. Did you mean 'cat'?"),
+    ],
+)
+def test_classes_that_are_asked_for_wrongly(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(LabelError) as caught:
+        run("import", a_job(tmp_path), "--labels-only", "-o", tmp_path / "set", *words)
+    assert message in str(caught.value)

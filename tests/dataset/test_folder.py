@@ -45,7 +45,7 @@ def test_pictures_are_copied_where_links_do_not_work(tmp_path: Path, monkeypatch
 def test_pictures_may_be_given_one_by_one(tmp_path: Path) -> None:
     picture = a_picture(tmp_path / "other name.jpg")
     assert create(a_dataset(), tmp_path / "set", pictures={"001.jpg": picture}).images == 1
-    with pytest.raises(DatasetError, match=r"001.jpg: has no picture. Give its file."):
+    with pytest.raises(DatasetError, match=r"001.jpg: has no picture. Add the picture or name"):
         create(a_dataset(), tmp_path / "other", pictures={})
 
 

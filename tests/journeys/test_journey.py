@@ -97,6 +97,11 @@ def test_a_second_call_skips_what_is_valid_and_redoes_what_changed(tmp_path: Pat
     assert skipped(said) == ["import"]
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(lines[:-1]))
+    name = json.loads(lines[0])["boxes-metadata"]["class-map"].popitem()[1]
+    asked = labels.ReadOptions(rename=((name, "another"),))
+    _, said = travel(manifest, work, overrides=["SOLVER.BASE_LR", "0.01"], split_seed=1, reading=asked)
+    assert skipped(said) == []
+    assert "another" in next(line for line in said if "import" in line)
     _, said = travel(manifest, work, overrides=["SOLVER.BASE_LR", "0.01"], split_seed=1)
     assert skipped(said) == []
     assert "19 images" in next(line for line in said if "import" in line)

@@ -9,6 +9,25 @@ import typer
 from typer.core import TyperCommand
 
 from sightline.cli.console import note, show
+from sightline.cli.labels import (
+    ClassAttribute,
+    Classes,
+    ClassName,
+    Drop,
+    DropRejected,
+    Format,
+    Images,
+    LabelAttribute,
+    MinConfidence,
+    OnDuplicate,
+    OnDuplicateChoice,
+    OnProblem,
+    OnProblemChoice,
+    Rejected,
+    Rename,
+    VocOrigin,
+    read_options,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Labels and pictures: import them, split them, export them.")
 
@@ -16,30 +35,11 @@ MAX_SHOWN = 20
 """Skipped problems and notes printed of each kind; --json has all."""
 
 
-class OnProblemChoice(enum.StrEnum):
-    error = "error"
-    skip = "skip"
-
-
-class OnDuplicateChoice(enum.StrEnum):
-    error = "error"
-    first = "first"
-    last = "last"
-
-
 class YoloTaskChoice(enum.StrEnum):
     detect = "detect"
     segment = "segment"
 
 
-Format = Annotated[str | None, typer.Option("--format", metavar="F", help="coco, voc, yolo, ...; found out if not given.")]
-Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The folder that holds the pictures.")]
-LabelAttribute = Annotated[
-    str | None, typer.Option("--label-attribute", help="Which labels to take when a manifest holds several.")
-]
-OnProblem = Annotated[
-    OnProblemChoice, typer.Option("--on-problem", help="Fail with all problems, or leave out what is broken.")
-]
 Fractions = Annotated[
     list[str] | None,
     typer.Option("--fractions", metavar="PART=SHARE ...", help="Shares that sum to 1.  [train=0.6 val=0.2 test=0.2]"),
@@ -47,11 +47,6 @@ Fractions = Annotated[
 GroupBy = Annotated[
     str | None,
     typer.Option("--group-by", metavar="RULE", help="Pictures that stay together: folder, prefix:N or regex:PATTERN."),
-]
-
-
-VocOrigin = Annotated[
-    int, typer.Option("--voc-origin", metavar="0|1", help="Number of a picture's first pixel in Pascal VOC files.")
 ]
 
 
@@ -84,26 +79,16 @@ def import_labels(
     images: Images = None,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Import without pictures.")] = False,
     label_attribute: LabelAttribute = None,
-    drop_rejected: Annotated[bool, typer.Option("--drop-rejected", help="Without what a verification job called bad.")] = False,
-    rejected: Annotated[
-        list[str] | None, typer.Option("--rejected", metavar="VERDICT", help="A verdict that means bad; may be repeated.")
-    ] = None,
-    min_confidence: Annotated[
-        float | None, typer.Option("--min-confidence", help="Without Ground Truth boxes below it. Default: all are kept.")
-    ] = None,
-    class_attribute: Annotated[
-        str | None, typer.Option("--class-attribute", help="Which VIA region attribute is the class, if there are several.")
-    ] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class-name", help="The class of VIA regions that have none.  [object]")
-    ] = None,
+    drop_rejected: DropRejected = False,
+    rejected: Rejected = None,
+    min_confidence: MinConfidence = None,
+    class_attribute: ClassAttribute = None,
+    class_name: ClassName = None,
     voc_origin: VocOrigin = 1,
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", metavar="NAME", help="A class to take of Open Images' 600; may be repeated.")
-    ] = None,
-    on_duplicate: Annotated[
-        OnDuplicateChoice, typer.Option("--on-duplicate", help="Which of several annotations of a Label Studio task counts.")
-    ] = OnDuplicateChoice.error,
+    classes: Classes = None,
+    rename: Rename = None,
+    drop: Drop = None,
+    on_duplicate: OnDuplicate = OnDuplicateChoice.error,
     on_problem: OnProblem = OnProblemChoice.error,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -114,21 +99,21 @@ def import_labels(
 
     check_choice(images, labels_only)
     gc.set_threshold(100_000, 50, 100)  # a million small records and no cycles: looking for some took a third of the time
-    imported = labels.read(
-        sources,
-        format=format,
+    options = read_options(
+        images=images,
         label_attribute=label_attribute,
         drop_rejected=drop_rejected,
-        rejected=rejected or (),
+        rejected=rejected,
         min_confidence=min_confidence,
         class_attribute=class_attribute,
         class_name=class_name,
         voc_origin=voc_origin,
-        classes=classes or (),
-        on_duplicate=on_duplicate.value,
-        images=images,
-        on_problem=on_problem.value,
+        classes=classes,
+        rename=rename,
+        drop=drop,
+        on_duplicate=on_duplicate,
     )
+    imported = labels.read_with(sources, options, format=format, on_problem=on_problem.value)
     pictures = None if labels_only else places(imported.report.files, imported.dataset, given=images, known=imported.pictures)
     made = folder.create(imported.dataset, output, pictures=pictures, on_problem=on_problem.value)
     list_lines("note", [*imported.report.notes, *made.notes])

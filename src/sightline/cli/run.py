@@ -7,7 +7,26 @@ from typing import Annotated
 import typer
 
 from sightline.cli.console import log_to_stderr, note, show
-from sightline.cli.dataset import Format, Fractions, GroupBy, Images, LabelAttribute, OnProblem, OnProblemChoice
+from sightline.cli.dataset import Fractions, GroupBy
+from sightline.cli.labels import (
+    ClassAttribute,
+    Classes,
+    ClassName,
+    Drop,
+    DropRejected,
+    Format,
+    Images,
+    LabelAttribute,
+    MinConfidence,
+    OnDuplicate,
+    OnDuplicateChoice,
+    OnProblem,
+    OnProblemChoice,
+    Rejected,
+    Rename,
+    VocOrigin,
+    read_options,
+)
 from sightline.cli.train import Config, Device, Weights, Workers, all_overrides, progress_display
 
 
@@ -20,6 +39,16 @@ def run(
     images: Images = None,
     format: Format = None,
     label_attribute: LabelAttribute = None,
+    drop_rejected: DropRejected = False,
+    rejected: Rejected = None,
+    min_confidence: MinConfidence = None,
+    class_attribute: ClassAttribute = None,
+    class_name: ClassName = None,
+    voc_origin: VocOrigin = 1,
+    classes: Classes = None,
+    rename: Rename = None,
+    drop: Drop = None,
+    on_duplicate: OnDuplicate = OnDuplicateChoice.error,
     on_problem: OnProblem = OnProblemChoice.error,
     fractions: Fractions = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split. SEED N is the training's.")] = 0,
@@ -36,12 +65,26 @@ def run(
 
     log_to_stderr()
     files, keys = labels_and_keys(sources)
+    reading = read_options(
+        images=images,
+        label_attribute=label_attribute,
+        drop_rejected=drop_rejected,
+        rejected=rejected,
+        min_confidence=min_confidence,
+        class_attribute=class_attribute,
+        class_name=class_name,
+        voc_origin=voc_origin,
+        classes=classes,
+        rename=rename,
+        drop=drop,
+        on_duplicate=on_duplicate,
+    )
     done = run_journey(
         files,
         output,
         images=images,
         format=format,
-        label_attribute=label_attribute,
+        reading=reading,
         on_problem=on_problem.value,
         fractions=parse_fractions(fractions) if fractions else FRACTIONS,
         split_seed=seed,

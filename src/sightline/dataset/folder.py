@@ -142,7 +142,7 @@ def find_pictures(
     """({image id: its file}, {image id: why there is none})."""
     if isinstance(pictures, Mapping):
         paths = {image.id: pictures[image.file_name] for image in dataset.images if image.file_name in pictures}
-        fix = "Give its file."
+        fix = "Add the picture or name the folder that holds it."
         missing = [image for image in dataset.images if image.id not in paths]
         return paths, {image.id: Problem(reference(image), "has no picture", fix) for image in missing}
     located = locate(dataset.images, [pictures] if isinstance(pictures, Path) else pictures)
@@ -268,7 +268,7 @@ def parts_of(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.stem, path
 
 
-def open_part(folder: Path, part: str = ALL) -> DatasetPart:
+def open_part(folder: str | Path, part: str = ALL) -> DatasetPart:
     """A part of a dataset folder (`all`, or what a split made), of a COCO folder (`train`, `val`), or a COCO file by itself.
 
     Raises:

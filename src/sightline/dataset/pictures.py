@@ -7,7 +7,7 @@ else the only c.jpg anywhere below DIR. The folders are listed once; no file is 
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
@@ -143,6 +143,12 @@ def places(
     """
     if known and all(image.file_name in known for image in dataset.images):
         return known
+    others = [image for image in dataset.images if image.file_name not in known]
+    remote = any(is_remote(image.source) for image in others)
+    if known and (given is not None or remote):  # of labels of several formats: some know their pictures, some do not
+        folders = [given] if given is not None else folders_beside(files, replace(dataset, images=tuple(others)))
+        located = locate(others, folders)
+        return {**known, **{image.file_name: located.paths[image.id] for image in others if image.id in located.paths}}
     if given is not None:
         return [given]
     return sorted({path.parent for path in known.values()}) or folders_beside(files, dataset)
