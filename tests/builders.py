@@ -251,7 +251,7 @@ def a_measure(*values: float) -> Any:
     return lambda: {"bbox/AP": left.pop(0) if len(left) > 1 else left[0]}
 
 
-PATIENCE_S = 240
+PATIENCE_S = 120
 """After which processes of a test that hang are ended; no test is decided by it that does not fail."""
 
 

@@ -26,7 +26,8 @@ def command(data: Path, run: Path, *words: str) -> list[str]:
 
 def started(words: Sequence[str], **environment: str) -> "subprocess.Popen[str]":
     environ = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environ, start_new_session=True)
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -34,7 +35,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # torchrun's processes hold the pipes, too
         out, err = process.communicate()
     return process.returncode, out, err
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import a_detector
+from builders import C4, DC5, RETINANET, a_detector, overrides
 from torch import nn
 from torch.testing import assert_close
 
@@ -41,3 +41,26 @@ def test_masks_stay_with_their_boxes() -> None:
     kept = rescaled(found, ImageSize(8, 8), ImageSize(4, 4))
     assert kept.masks is not None
     assert_close(kept.masks, torch.ones(1, 3, 3))
+
+
+FINE_LEVELS = overrides(
+    """
+    MODEL.RETINANET.IN_FEATURES ('p3','p4')  MODEL.RPN.IN_FEATURES ('p3','p4')  MODEL.ROI_HEADS.IN_FEATURES ('p3','p4')
+    MODEL.ANCHOR_GENERATOR.SIZES ((12,),(24,))
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "idle"),
+    [
+        ((), False),
+        (RETINANET, False),
+        (C4, False),
+        (DC5, False),
+        (RETINANET + FINE_LEVELS, True),
+        (FINE_LEVELS, True),
+    ],
+)
+def test_levels_that_no_head_takes_are_known(keys: tuple[str, ...], idle: bool) -> None:
+    assert a_detector(*keys).has_idle_levels is idle

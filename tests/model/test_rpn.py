@@ -261,3 +261,16 @@ def test_every_part_of_the_head_learns_in_mixed_precision() -> None:
         _, losses = rpn(some_features(), [SIZE, SIZE], [targets((0, 0, 9, 9)), targets()])
     torch.stack(tuple(losses.values())).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in rpn.parameters())
+
+
+def test_boxes_keep_their_fractions_in_mixed_precision() -> None:
+    """bfloat16 has steps of 4 px at 800 px: only the deltas may be rounded, not what they move."""
+    rpn = an_rpn().eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        (mixed, *_), _ = rpn(some_features(), [SIZE, SIZE])
+    assert mixed.boxes.dtype == torch.float32
+    with torch.no_grad():
+        (exact, *_), _ = rpn(some_features(), [SIZE, SIZE])
+    assert len(mixed.boxes) and (mixed.boxes != mixed.boxes.to(torch.bfloat16).float()).any()
+    nearest = (mixed.boxes[:, None] - exact.boxes[None]).abs().amax(2).amin(1)
+    assert nearest.median() < 0.25

@@ -179,6 +179,16 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     assert_close(other["sightline"]["ranks"], one["sightline"]["ranks"], rtol=0, atol=0)
 
 
+def test_levels_that_no_head_takes_hold_nobody_up(tmp_path: Path) -> None:
+    """What makes p6 and p7 gets no gradients: the exchange of the second step would wait for them for ever."""
+    levels = overrides("MODEL.RETINANET.IN_FEATURES ('p3','p4')  MODEL.ANCHOR_GENERATOR.SIZES ((12,),(24,))")
+    first, second = in_processes(2, trained, tmp_path, "run", *RETINANET, *levels, *THREE_STEPS)
+    assert first.steps == second.steps == 3
+    one, other = weights(tmp_path / "run-1.pth"), weights(tmp_path / "run-0.pth")
+    learned = [name for name in one if name.endswith((".weight", ".bias"))]
+    assert_close([other[name] for name in learned], [one[name] for name in learned], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(("begun", "going_on"), [(2, 1), (1, 2)])
 def test_a_run_goes_on_with_another_number_of_processes(begun: int, going_on: int, tmp_path: Path) -> None:
     in_processes(begun, broken_off, tmp_path, "run")

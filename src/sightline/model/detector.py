@@ -42,6 +42,14 @@ class Detector(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
+    @property
+    def has_idle_levels(self) -> bool:
+        """Whether the backbone has weights for features that no head takes: no gradient will reach them."""
+        heads = [part for name, part in self.named_modules() if not name.startswith("backbone")]
+        named = [head.in_features for head in heads if isinstance(getattr(head, "in_features", None), tuple)]  # a Linear's: int
+        taken = {name for names in named for name in names}
+        return not taken.issuperset(getattr(self.backbone, "learned_features", ()))
+
     def batch(self, images: Sequence[Tensor]) -> tuple[Tensor, list[ImageSize]]:
         """((B, 3, H, W) normalised, zero-padded at the right and the bottom; the pictures' sizes inside it)."""
         sizes = [ImageSize(image.shape[-2], image.shape[-1]) for image in images]

@@ -39,9 +39,10 @@ class ConvolvedTop(nn.Module):
 class FPN(nn.Module):
     """{"p2": (B, C, H/4, W/4), ..., "p6": ...} of a picture batch.
 
-    levels:      pyramid level of each feature taken, ascending: 2 for stride 4
-    in_channels: their widths
-    fuse:        "sum" or "avg" of the lateral and the coarser level
+    levels:           pyramid level of each feature taken, ascending: 2 for stride 4
+    in_channels:      their widths
+    fuse:             "sum" or "avg" of the lateral and the coarser level
+    learned_features: the levels that have weights of their own; a pooled one has none
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class FPN(nn.Module):
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
         self.top_block = top_block
+        convolved = top_block.levels if isinstance(top_block, ConvolvedTop) else 0
+        self.learned_features = tuple(f"p{level}" for level in range(levels[0], levels[-1] + convolved + 1))
         self.bottom_up = bottom_up  # last, as in Detectron2: an optimizer's state is in the order of registration
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

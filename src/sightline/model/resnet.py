@@ -97,7 +97,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = stem
         self.stage_names = tuple(stages)
-        self.out_features = out_features
+        self.out_features = self.learned_features = out_features
         for name, stage in stages.items():
             self.add_module(name, stage)
 

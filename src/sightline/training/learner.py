@@ -89,7 +89,12 @@ def parallel(detector: Detector, processes: Processes) -> nn.Module:
     devices = [detector.device] if detector.device.type == "cuda" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in the oldest torch that we support
-        return DistributedDataParallel(detector, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(
+            detector,
+            device_ids=devices,
+            broadcast_buffers=False,
+            find_unused_parameters=detector.has_idle_levels,  # it would wait for gradients that never come; looking costs time
+        )
 
 
 def split(batch: Sequence[Example], parts: int) -> list[Sequence[Example]]:
