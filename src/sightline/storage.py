@@ -77,6 +77,18 @@ def local_path(reference: str | Path, purpose: str, wanted: Callable[[str], bool
     return path
 
 
+def fetched(reference: str, wanted: Callable[[str], bool] = lambda _: True) -> dict[Path, str]:
+    """{file in the cache: its s3:// address} of an object, or of everything below a prefix that is `wanted`; as `local_path`.
+
+    Raises:
+        SightlineError, RunError: nothing is there, or it cannot be fetched.
+    """
+    from sightline.s3 import address, folders
+
+    found = folders.fetch(store(), address.parse(reference), wanted)
+    return {path: str(there) for path, there in found.files.items()}
+
+
 @contextmanager
 def output_path(reference: str | Path, purpose: str) -> Iterator[Path]:
     """Where to make the file or folder `reference`: there, or beside for what is uploaded to S3 when the block ends well.

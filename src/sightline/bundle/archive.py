@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from sightline.config.yaml_dialect import BASE, dump, load_file
 from sightline.errors import BundleError, Problem
+from sightline.storage import is_remote, local_path
 
 FORMAT = 1
 """Version of bundle.json. A reader refuses newer ones."""
@@ -23,6 +24,9 @@ FORMAT = 1
 WEIGHTS, CONFIG, MANIFEST = "model.pth", "config.yaml", "bundle.json"
 RUN_WEIGHTS = ("model_best.pth", "model_final.pth")
 """Of a run, the first that is there: the best that validation measured, else the last."""
+NEEDED = {WEIGHTS, CONFIG, MANIFEST, *RUN_WEIGHTS, "run.json", "inference/scores.json"}
+"""What is fetched of a model's folder on S3; a run has more checkpoints than that."""
+
 MAX_MEMBER_BYTES = 8 * 2**30
 """Of one file in an archive; no detector here comes near it, a decompression bomb does."""
 
@@ -41,17 +45,26 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_model_files(path: Path) -> Files:
+def read_model_files(reference: str | Path) -> Files:
     """The files of a bundle (archive or folder), a run, or a folder with Detectron2's `model_final.pth` and `config.yaml`.
 
     Raises:
         BundleError: nothing of that kind is there, files are missing, or a checksum is wrong.
+        SightlineError, RunError: it is on S3 and cannot be fetched.
     """
+    path = model_path(reference)
     if path.is_file():
-        return from_members(read_archive(path), str(path))
+        return from_members(read_archive(path), str(reference))
     if path.is_dir():
-        return from_members(read_folder(path), str(path))
-    raise BundleError(path, "does not exist", "Give a run folder, a bundle, or a folder with model_final.pth and config.yaml.")
+        return from_members(read_folder(path), str(reference))
+    raise BundleError(
+        reference, "does not exist", "Give a run folder, a bundle, or a folder with model_final.pth and config.yaml."
+    )
+
+
+def model_path(reference: str | Path) -> Path:
+    """Where the model lies on this machine; one on S3 is fetched."""
+    return local_path(reference, "A model", NEEDED.__contains__) if is_remote(str(reference)) else Path(reference)
 
 
 def from_members(members: Mapping[str, bytes], where: str) -> Files:

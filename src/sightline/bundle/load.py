@@ -32,6 +32,7 @@ def load_model(
 ) -> Model:
     """A run folder, a bundle (archive or folder), or a folder with Detectron2's `model_final.pth` and `config.yaml`.
 
+    reference:       its path, or its s3:// address
     device:          "auto" follows the model's MODEL.DEVICE: the GPU if there is one
     score_threshold: 0 to 1, instead of the model's SCORE_THRESH_TEST
     class_names:     instead of those it brings; needed for Detectron2 folders, which bring none
@@ -39,7 +40,7 @@ def load_model(
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded; the message says which part and why.
     """
-    files = read_model_files(Path(reference))
+    files = read_model_files(reference)
     return model_from(files, device=device, score_threshold=score_threshold, class_names=class_names)
 
 

@@ -16,6 +16,7 @@ from sightline.bundle.archive import (
     MANIFEST,
     WEIGHTS,
     Files,
+    model_path,
     read_config,
     read_folder,
     run_facts,
@@ -30,42 +31,46 @@ from sightline.downloads import cache_folder, fetch, is_address
 from sightline.errors import BundleError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import parse_checkpoint, read_weights, state_dict_of
-from sightline.storage import atomic_write
+from sightline.storage import atomic_write, output_path
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A bundle that was written. sha256: of the whole archive."""
 
-    path: Path
+    path: str | Path
     class_names: tuple[str, ...]
     size_bytes: int
     sha256: str
 
 
-def pack_run(run: Path, to: Path, class_names: Sequence[str] | None = None) -> Packed:
+def pack_run(run: str | Path, to: str | Path, class_names: Sequence[str] | None = None) -> Packed:
     """The bundle of a run folder (or Detectron2's output folder): its final weights, configuration, names and scores.
+
+    run, to: paths, or s3:// addresses
 
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded, so it is not packed.
     """
-    if not run.is_dir():
+    folder = model_path(run)
+    if not folder.is_dir():
         raise BundleError(run, "is no run folder", "Give the folder that `sightline train` wrote.")
-    members = read_folder(run)
+    members = read_folder(folder)
     missing = [name for name in (CONFIG, WEIGHTS) if name not in members]
     if missing:
         raise BundleError(run, f"has no {' and no '.join(missing)}", "Give the folder of a finished training.")
     tensors = state_dict_of(parse_checkpoint(io.BytesIO(members[WEIGHTS]), run), run)
-    return pack(tensors, members[CONFIG], run_facts(run), to, where=str(run), class_names=class_names)
+    return pack(tensors, members[CONFIG], run_facts(folder), to, where=str(run), class_names=class_names)
 
 
 def pack_files(
-    weights: str | Path, config: str | Path, to: Path, class_names: Sequence[str] | None = None, cache: Path | None = None
+    weights: str | Path, config: str | Path, to: str | Path, class_names: Sequence[str] | None = None, cache: Path | None = None
 ) -> Packed:
     """The bundle of any weights and their configuration, wherever they come from; errors as `pack_run`.
 
-    weights: a .pth or .pkl file, or an address (`detectron2://`, `https://`), which is fetched into `cache`
+    weights: a .pth or .pkl file, or an address (`detectron2://`, `https://`, `s3://`), which is fetched into `cache`
     config:  a YAML file, a model zoo name or a preset
+    to:      a path, or an s3:// address
     cache:   None: SIGHTLINE_CACHE, else the user's cache folder
 
     Raises:
@@ -86,7 +91,7 @@ def pack(
     tensors: Mapping[str, Tensor],
     config: bytes,
     facts: dict[str, object],
-    to: Path,
+    to: str | Path,
     *,
     where: str,
     class_names: Sequence[str] | None,
@@ -107,6 +112,6 @@ def pack(
     members[MANIFEST] = (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()
     archive = io.BytesIO()
     write_archive(members, archive)
-    with atomic_write(to) as file:
+    with output_path(to, "A bundle") as path, atomic_write(path) as file:
         file.write(archive.getbuffer())
     return Packed(to, model.class_names, archive.getbuffer().nbytes, sha256(archive.getvalue()))

@@ -1,6 +1,5 @@
 """`sightline bundle pack` and `sightline bundle inspect`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +11,9 @@ app = typer.Typer(no_args_is_help=True, help="What is deployed: pack it, look in
 
 @app.command()
 def pack(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run folder, or Detectron2's output folder.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run folder, or Detectron2's output folder.")] = None,
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The archive to write.")] = Path(
-        "model.tar.gz"
-    ),
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="The archive to write.")] = "model.tar.gz",
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="W", help="Instead of a run: a .pth, a .pkl or an address ...")
     ] = None,
@@ -54,7 +51,7 @@ def pack(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A bundle, a run folder, or Detectron2's output folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A bundle, a run folder, or Detectron2's output folder.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 LOG = logging.getLogger("sightline")
 
@@ -34,6 +35,17 @@ def log_to_stderr(verbose: bool = False) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         LOG.addHandler(handler)
     LOG.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def here(path: str) -> Path:
+    """A path of this machine, for options that s3:// addresses make no sense for: `typer.Option(parser=here)`.
+
+    Raises:
+        SightlineError: it is an s3:// address.
+    """
+    from sightline.storage import here_only
+
+    return here_only(path, "this option")
 
 
 def split_names(given: str | None) -> list[str] | None:

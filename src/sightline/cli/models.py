@@ -21,7 +21,7 @@ def open_model(model: str, *, device: str = "auto", threshold: float | None = No
     return load_model(model, device=device, score_threshold=threshold, class_names=split_names(class_names))
 
 
-def evaluate_model(model: str, data: Path, part: str, output: Path | None, device: str) -> "dict[str, Scores]":
+def evaluate_model(model: str, data: str, part: str, output: Path | None, device: str) -> "dict[str, Scores]":
     """Scores of a model on a part of a dataset folder. A run folder keeps its own; others only where `output` says."""
     from sightline.dataset.folder import open_part
     from sightline.journey import INFERENCE, evaluate

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="As for `serve`, or http://HOST:PORT of a server.")],
-    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_DIR...", help="Files, or folders with all below them.")],
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="IMAGE_OR_DIR...", help="Files, or folders with all below them; also s3://.")
+    ],
     *,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File for the JSON lines. Default: stdout.")] = None,
-    draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write the pictures with boxes and masks here.")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File for the JSON lines. Default: stdout.")] = None,
+    draw: Annotated[str | None, typer.Option(metavar="DIR", help="Also write the pictures with boxes and masks here.")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score. Default: the model's own.")] = None,
     draw_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -28,23 +30,29 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape predicted together.")] = 1,
 ) -> None:
     """Find objects in pictures; one JSON line each, errors are lines too."""
+    from contextlib import ExitStack
+
     from sightline.cli.console import log_to_stderr, note
     from sightline.cli.models import open_model
     from sightline.serving.files import collect, detect_files, write_lines
+    from sightline.storage import output_path
 
     log_to_stderr()
-    paths = collect(pictures)
-    detector = open_model(model, device=device, threshold=threshold, class_names=class_names)
-    tally = Tally()
-    results = tally.watch(detect_files(detector.predict, paths, batch_size=batch_size, threshold=threshold or 0.0))
-    if draw is not None:
-        results = drawing(results, detector, paths, draw, max(threshold or 0.0, draw_threshold))
-    lines = (found.line(detector.class_names) for found in results)
-    if output is None:
-        for line in lines:
-            print(json.dumps(line, ensure_ascii=False), flush=True)
-    else:
-        write_lines(lines, output)
+    with ExitStack() as outputs:
+        lines_to = outputs.enter_context(output_path(output, "A file of answers")) if output else None
+        drawn_to = outputs.enter_context(output_path(draw, "Drawing")) if draw else None
+        paths = collect(pictures)
+        detector = open_model(model, device=device, threshold=threshold, class_names=class_names)
+        tally = Tally()
+        results = tally.watch(detect_files(detector.predict, paths, batch_size=batch_size, threshold=threshold or 0.0))
+        if drawn_to is not None:
+            results = drawing(results, detector, list(paths), drawn_to, max(threshold or 0.0, draw_threshold))
+        lines = (found.line(detector.class_names, paths[found.path]) for found in results)
+        if lines_to is None:
+            for line in lines:
+                print(json.dumps(line, ensure_ascii=False), flush=True)
+        else:
+            write_lines(lines, lines_to)
     note(str(tally))
     if tally.errors:
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.console import log_to_stderr, note, show
+from sightline.cli.console import here, log_to_stderr, note, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,10 +45,12 @@ Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Processes
 def train(
     overrides: Overrides = None,
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A dataset folder, or COCO's own layout.")],
+    data: Annotated[str, typer.Option("--data", metavar="DIR", help="A dataset folder, or COCO's own layout; also s3://.")],
     config: Config = "small",
     weights: Weights = None,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run folder to make.")] = Path("run"),
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", parser=here, help="The run folder to make.")] = Path(
+        "run"
+    ),
     split: Annotated[str, typer.Option("--split", help="Which part to train on.")] = "train",
     validate_on: Annotated[str, typer.Option(metavar="PART", help="Which part TEST.EVAL_PERIOD measures on.")] = "val",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
@@ -159,7 +161,7 @@ def train(
     )
 
 
-def validation_part(data: Path, name: str) -> "DatasetPart | None":
+def validation_part(data: str, name: str) -> "DatasetPart | None":
     """The part that is measured on; None where a data set has none of the usual name.
 
     Raises:

@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.console import log_to_stderr, note, show
+from sightline.cli.console import here, log_to_stderr, note, show
 from sightline.cli.train import Config, Device, Overrides, Weights, Workers, all_overrides, validation_part
 
 
 def tune(
     overrides: Overrides = None,
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A dataset folder, or COCO's own layout.")],
+    data: Annotated[str, typer.Option("--data", metavar="DIR", help="A dataset folder, or COCO's own layout.")],
     space: Annotated[
-        Path, typer.Option("--space", metavar="SPACE.yaml", help="Keys and options, each with its range or choices.")
+        str, typer.Option("--space", metavar="SPACE.yaml", help="Keys and options, each with its range or choices.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="STUDY", help="The study's folder; one there goes on.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="STUDY", parser=here, help="The study's folder; one there goes on.")
+    ],
     trials: Annotated[int, typer.Option(min=1, help="Of the whole study, those of earlier calls included.")] = 20,
     time_limit: Annotated[float | None, typer.Option(metavar="SECONDS", min=1, help="No trial begins after this.")] = None,
     config: Config = "small",
@@ -37,6 +39,7 @@ def tune(
     from sightline.config.sources import load
     from sightline.dataset.folder import open_part, require_sound
     from sightline.optional import require
+    from sightline.storage import local_path
     from sightline.training.settings import Settings
 
     log_to_stderr()
@@ -53,7 +56,7 @@ def tune(
     found = run_search(
         settings,
         part,
-        space,
+        local_path(space, "A search space"),
         output,
         validation=validation_part(data, validate_on),
         trials=trials,

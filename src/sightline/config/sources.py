@@ -1,4 +1,4 @@
-"""Where a configuration comes from: a preset's name, a zoo name, or a YAML file."""
+"""Where a configuration comes from: a preset's name, a zoo name, or a YAML file, here or on S3."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -8,6 +8,7 @@ from sightline.config.schema import Config
 from sightline.config.yaml_dialect import load_file, load_values
 from sightline.config.zoo import ZOO
 from sightline.errors import ConfigError, nearest
+from sightline.storage import is_remote, local_path
 
 PRESETS = resources.files("sightline.config") / "presets"
 
@@ -23,7 +24,7 @@ def base_of(name: str) -> Config:
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration that `name` means: a preset, a zoo name (with or without .yaml), else a file's path.
+    """The configuration that `name` means: a preset, a zoo name (with or without .yaml), else a file's path or s3:// address.
 
     Raises:
         ConfigError: no such thing, or any problem of its content or of the overrides.
@@ -34,6 +35,8 @@ def load(name: str, overrides: Sequence[str] = ()) -> Config:
     zoo_name = name if name.endswith(".yaml") else f"{name}.yaml"
     if zoo_name in ZOO:
         return load_values(ZOO[zoo_name], zoo_name, overrides)
+    if is_remote(name):
+        return load_file(local_path(name, "A configuration"), overrides)
     path = Path(name)
     if path.suffix == ".py":
         twin = f"{name.removesuffix('.py')}.yaml"

@@ -18,7 +18,7 @@ from sightline import wire
 from sightline.errors import ImageError, Problem, RunError, SightlineError
 from sightline.images import SUFFIXES, read_image
 from sightline.records import Detections, Image, Predict
-from sightline.storage import atomic_write, local_path
+from sightline.storage import atomic_write, fetched, is_remote, local_path
 
 READERS = 4
 """Threads that read and decode. Decoding a 12-megapixel JPEG takes about as long as a small detector on a GPU."""
@@ -36,37 +36,51 @@ class Found:
     detections: Detections | None = None
     problem: Problem | None = None
 
-    def line(self, class_names: Sequence[str]) -> dict[str, object]:
-        """The wire's answer with `"image": PATH` before it, or `{"image": PATH, "error": {...}}`."""
+    def line(self, class_names: Sequence[str], name: str = "") -> dict[str, object]:
+        """The wire's answer with `"image": PATH` before it, or `{"image": PATH, "error": {...}}`. name: instead of the path."""
+        called = name or str(self.path)
         if self.detections is not None:
-            return {"image": str(self.path), **wire.to_json(self.detections, class_names)}
-        problem = self.problem or Problem(str(self.path), "has no answer", "Try it again.")
-        return {"image": str(self.path), "error": problem.as_dict()}
+            return {"image": called, **wire.to_json(self.detections, class_names)}
+        problem = self.problem or Problem(called, "has no answer", "Try it again.")
+        where = called if problem.where == str(self.path) else problem.where
+        return {"image": called, "error": {**problem.as_dict(), "where": where}}
 
 
-def collect(paths: Iterable[str | Path]) -> list[Path]:
-    """The pictures that `paths` name: files as they are, folders with all below them, sorted; each once.
+def collect(paths: Iterable[str | Path]) -> dict[Path, str]:
+    """{picture: how to call it} of what `paths` name: files as they are, folders with all below them, sorted; each once.
 
-    Below a folder, names that begin with a dot are left out, and so is what is not named like a picture.
+    Below a folder, names that begin with a dot are left out, and so is what is not named like a picture. Pictures on S3 are
+    fetched and called by their addresses.
 
     Raises:
         ImageError: something does not exist, or a folder holds no picture; all such problems at once.
+        RunError: S3 cannot be reached.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, str] = {}
     problems: list[Problem] = []
     for given in paths:
         try:
+            if is_remote(str(given)):
+                found.update(fetched(str(given), is_picture))
+                continue
             path = local_path(given, "Prediction")
+        except RunError:
+            raise
         except SightlineError as error:
             problems += error.problems
             continue
         pictures = pictures_below(path) if path.is_dir() else [path]
         if not pictures:
             problems.append(Problem(str(path), "holds no pictures", f"Pictures end in {', '.join(sorted(SUFFIXES))}."))
-        found.update(dict.fromkeys(pictures))
+        found.update({picture: str(picture) for picture in pictures})
     if problems:
         raise ImageError.collected(problems)
-    return list(found)
+    return found
+
+
+def is_picture(name: str) -> bool:
+    """Whether a key below a prefix is named like a picture, and nothing of it is hidden."""
+    return Path(name).suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.split("/"))
 
 
 def pictures_below(folder: Path) -> list[Path]:
