@@ -244,11 +244,31 @@ def test_a_written_manifest_is_read_back(tmp_path: Path) -> None:
     assert lines[0].keys() == {"source-ref", "boxes", "boxes-metadata"}
 
 
-def test_a_manifest_cannot_hold_masks(tmp_path: Path) -> None:
-    dataset = a_dataset([a_record(instances=(an_instance(segmentation=((1.0, 1.0, 5.0, 5.0, 9.0, 1.0),)),))])
-    with pytest.raises(LabelError, match=r"001.jpg: has a mask or a crowd region.*Write COCO instead"):
-        ground_truth.write(dataset, tmp_path / "x.manifest", prefix="s3://b")
-    assert not (tmp_path / "x.manifest").exists()
+def test_what_a_manifest_cannot_hold_is_listed(tmp_path: Path) -> None:
+    outline = an_instance(segmentation=((1.0, 1.0, 5.0, 5.0, 9.0, 1.0),))
+    dataset = a_dataset([a_record(instances=(outline, an_instance(1, crowd=True)), group="video")])
+    path = tmp_path / "x.manifest"
+    assert ground_truth.write(dataset, path, prefix="s3://b") == [
+        "1 pictures lose their group",
+        "1 crowd regions were left out",
+        "1 outlines and masks become their boxes",
+    ]
+    assert labels.read(path).dataset.images[0].instances == (an_instance(),)
+    unused = a_dataset([a_record(labels=(0,))])
+    assert ground_truth.write(unused, path, prefix="s3://b") == ["classes without objects are forgotten: dog"]
+
+
+def test_pictures_keep_their_addresses_or_get_a_prefix(tmp_path: Path) -> None:
+    source = "s3://bucket/ä b/%20+(1).jpg"
+    path = tmp_path / "x.manifest"
+    ground_truth.write(a_dataset([a_record(source=source)]), path)
+    assert labels.read(path).dataset.images[0].source == source
+    with pytest.raises(LabelError, match=r"002.jpg: has no s3:// address. Say with --prefix"):
+        ground_truth.write(a_dataset([a_record(source=source), a_record(2)]), path)
+    with pytest.raises(LabelError, match=r"is the address of several pictures"):
+        ground_truth.write(a_dataset([a_record(source=source), a_record(2, source=source)]), path)
+    with pytest.raises(LabelError, match=r"--prefix: is 'bucket/folder'. Give s3://BUCKET/FOLDER"):
+        ground_truth.write(a_dataset(), path, prefix="bucket/folder")
 
 
 def chained(

@@ -7,6 +7,7 @@ print(imported.report)
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -164,6 +165,11 @@ def read_together(paths: Sequence[Path], name: str | None, options: ReadOptions)
 
 
 def read_as(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
+    with refusals(paths[0]):
+        return read_by(name, paths, options)
+
+
+def read_by(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
     if name != "ground-truth":
         return reader(name).read(paths, options=options)
     from sightline.labels import ground_truth  # its options are spelled out
@@ -212,14 +218,26 @@ def recognise(path: Path) -> str:
     Raises:
         LabelError: it is none of them.
     """
-    head = head_of(path)
+    with refusals(path):
+        head = head_of(path)
     for name in sorted(FORMATS, key=lambda name: name == "coco"):  # COCO's words are the most common ones: asked last
-        if reader(name).recognise(path, head):
-            return name
+        with refusals(path):
+            if reader(name).recognise(path, head):
+                return name
     if path.is_dir():
         raise LabelError(path, "is a folder of no known label format", "Name the label file in it, or its --format.")
     what = "is empty" if not head.strip() else f"is in no known label format (begins with {head[:40]!r})"
     raise LabelError(path, what, f"Give one of: {', '.join(FORMATS)}; or say which with --format.")
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """What the system refuses while labels are read (no permission, a folder instead of a file), as our own error."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be read ({error.strerror or error})"
+        raise LabelError(error.filename or path, what, "Check its permissions, and that it is a file.") from error
 
 
 def head_of(path: Path) -> bytes:
@@ -240,7 +258,7 @@ def write(
     path: Path,
     *,
     format: str = "coco",
-    prefix: str = "s3://bucket/images",
+    prefix: str | None = None,
     attribute: str = "boxes",
     voc_origin: int = 1,
     yolo_task: YoloTask | None = None,
@@ -248,7 +266,7 @@ def write(
 ) -> list[str]:
     """The dataset's labels at `path`, one file or a folder (see FILES); what the format cannot hold, a line for each kind.
 
-    prefix, attribute: for Ground Truth manifests
+    prefix, attribute: of Ground Truth manifests: as in `ground_truth.write`
     others:            as in `WriteOptions`
 
     Raises:
@@ -262,8 +280,7 @@ def write(
     if name == "ground-truth":
         from sightline.labels import ground_truth
 
-        ground_truth.write(dataset, path, prefix=prefix, attribute=attribute)
-        return []
+        return ground_truth.write(dataset, path, prefix=prefix, attribute=attribute)
     module = reader(name)
     if not hasattr(module, "write"):
         raise LabelError("format", f"{name} is read, but not written", f"Write one of: {', '.join(written())}.")

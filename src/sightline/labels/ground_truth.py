@@ -32,6 +32,7 @@ from sightline.labels.survey import (
     survey,
 )
 from sightline.names import file_names
+from sightline.labels.writing import lost, unused_classes
 from sightline.records import Category, Dataset, ImageRecord, Instance, many_records
 
 __all__ = ["read", "recognise", "write"]
@@ -372,41 +373,69 @@ def write(
     dataset: Dataset,
     path: Path,
     *,
-    prefix: str,
+    prefix: str | None = None,
     attribute: str = "boxes",
     job_name: str = "sightline",
     created: str = "2025-01-01T00:00:00.000000",
-) -> None:
-    """The dataset as the output manifest of a bounding-box job whose pictures lie under `prefix` (s3://bucket/folder).
+) -> list[str]:
+    """The dataset as the output manifest of a bounding-box job; what such a manifest cannot hold, a line for each kind.
+
+    prefix: the pictures lie below it (s3://bucket/folder); None: each is where its own s3:// source says
 
     As in real manifests the class-map of a line holds only the classes on that line; class ids are labels, from 0.
 
     Raises:
-        LabelError: there are masks or crowd regions, which such a manifest cannot hold.
+        LabelError: pictures have no s3:// address.
     """
-    problems = [
-        Problem(
-            image.file_name, "has a mask or a crowd region, which a bounding-box manifest cannot hold", "Write COCO instead."
-        )
-        for image in dataset.images
-        if any(instance.crowd or instance.segmentation is not None for instance in image.instances)
-    ]
-    if problems:
-        raise LabelError.collected(problems)
+    addresses = addresses_of(dataset, prefix)
     lines = (
-        manifest_line(image, dataset, prefix=prefix.rstrip("/"), attribute=attribute, job_name=job_name, created=created)
-        for image in dataset.images
+        manifest_line(image, dataset, address=address, attribute=attribute, job_name=job_name, created=created)
+        for image, address in zip(dataset.images, addresses, strict=True)
     )
     storage.write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return [*losses(dataset), *unused_classes(dataset)]
+
+
+def addresses_of(dataset: Dataset, prefix: str | None) -> list[str]:
+    """The s3:// address of each picture, below `prefix` if there is one.
+
+    Raises:
+        LabelError: all that have none, or share one.
+    """
+    if prefix is not None and not storage.is_remote(prefix):
+        raise LabelError("--prefix", f"is {prefix!r}", "Give s3://BUCKET/FOLDER.")
+    if prefix is not None:
+        return [f"{prefix.rstrip('/')}/{image.file_name}" for image in dataset.images]
+    found = [image.source for image in dataset.images]
+    fix = "Say with --prefix s3://BUCKET/FOLDER where the pictures will be."
+    problems = [
+        Problem(image.file_name, "has no s3:// address", fix) for image in dataset.images if not storage.is_remote(image.source)
+    ]
+    again = [source for source, count in Counter(found).items() if count > 1 and storage.is_remote(source)]
+    problems += [Problem(source, "is the address of several pictures", fix) for source in again]
+    if problems:
+        raise LabelError.collected(problems)
+    return found
+
+
+def losses(dataset: Dataset) -> list[str]:
+    """What boxes of single objects with their classes do not tell, a line for each kind."""
+    counts = Counter[str]()
+    for image in dataset.images:
+        counts["pictures lose their group"] += bool(image.group)
+        for instance in image.instances:
+            counts["crowd regions were left out"] += instance.crowd
+            counts["outlines and masks become their boxes"] += instance.segmentation is not None and not instance.crowd
+    return lost(counts)
 
 
 def manifest_line(
-    image: ImageRecord, dataset: Dataset, *, prefix: str, attribute: str, job_name: str, created: str
+    image: ImageRecord, dataset: Dataset, *, address: str, attribute: str, job_name: str, created: str
 ) -> dict[str, object]:
-    labels = sorted({instance.label for instance in image.instances})
-    boxes = [(instance.label, xywh(instance.box)) for instance in image.instances]
+    boxes = [(instance.label, xywh(instance.box)) for instance in image.instances if not instance.crowd]
+    labels = sorted({label for label, _ in boxes})
     return {
-        "source-ref": f"{prefix}/{image.file_name}",
+        "source-ref": address,
         attribute: {
             "image_size": [{"width": image.size.width, "height": image.size.height, "depth": 3}],
             "annotations": [
