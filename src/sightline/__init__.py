@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sightline.dataset.folder import create as create_dataset
     from sightline.dataset.folder import open_part as open_part
     from sightline.dataset.split import split as split
+    from sightline.dataset.folds import write_folds as write_folds
     from sightline.dataset.split import write_split as write_split
     from sightline.journey import demo as demo
     from sightline.journey import evaluate as evaluate
@@ -56,6 +57,7 @@ PUBLIC = {
     "tune": "sightline.tuning.tune:tune",
     "write_split": "sightline.dataset.split:write_split",
 }
+    "write_folds": "sightline.dataset.folds:write_folds",
 """Every public name and where it is defined; spelled out twice so that type checkers see them."""
 
 __all__ = [*PUBLIC, "__version__"]  # noqa: PLE0604  # all of them are text

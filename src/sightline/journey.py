@@ -143,7 +143,7 @@ def run(
     on_problem: OnProblem = "error",
     fractions: Mapping[str, float] = FRACTIONS,
     split_seed: int = 0,
-    group_by: str | None = None,
+    group_by: Sequence[str] | None = None,
     config: str = DEFAULT_CONFIG,
     overrides: Sequence[str] = (),
     device: str = "auto",

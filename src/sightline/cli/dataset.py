@@ -45,8 +45,12 @@ Fractions = Annotated[
     typer.Option("--fractions", metavar="PART=SHARE ...", help="Shares that sum to 1.  [train=0.6 val=0.2 test=0.2]"),
 ]
 GroupBy = Annotated[
-    str | None,
-    typer.Option("--group-by", metavar="RULE", help="Pictures that stay together: folder, prefix:N or regex:PATTERN."),
+    list[str] | None,
+    typer.Option(
+        "--group-by",
+        metavar="RULE",
+        help="Pictures that stay together: folder, prefix:N, regex:PATTERN or near-duplicates; may be repeated.",
+    ),
 ]
 
 
@@ -134,12 +138,29 @@ def split_folder(
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives another split.")] = 0,
     group_by: GroupBy = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was reached as JSON.")] = False,
+    keep_from: Annotated[
+        Path | None, typer.Option("--keep-from", metavar="DIR", help="A split folder, or DIR itself: its pictures stay put.")
+    ] = None,
+    test_from: Annotated[
+        Path | None,
+        typer.Option("--test-from", metavar="FILE|DIR", help="The test part: a list of names, or another data set's."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", metavar="K", help="K folds of all but the test part, instead of parts.")
+    ] = None,
 ) -> None:
     """Split a dataset folder into parts that are alike; pictures are not copied."""
-    from sightline.dataset.split import FRACTIONS, parse_fractions, write_split
+    from sightline.dataset.folds import write_folds
+    from sightline.dataset.split import parse_fractions, write_split
+    from sightline.errors import DatasetError
 
-    shares = parse_fractions(fractions) if fractions else FRACTIONS
-    table = write_split(folder, shares, seed=seed, group_by=group_by)
+    if folds is not None and fractions:
+        raise DatasetError("--folds", "cannot be combined with --fractions", "Split into parts first, then make the folds.")
+    if folds is not None:
+        table = write_folds(folder, folds, seed=seed, group_by=group_by, keep_from=keep_from, test_from=test_from)
+    else:
+        shares = parse_fractions(fractions) if fractions else None
+        table = write_split(folder, shares, seed=seed, group_by=group_by, keep_from=keep_from, test_from=test_from)
     show(str(table), as_json, table.as_dict())
 
 

@@ -4,17 +4,20 @@ RULE        pictures are together when they share
 folder      the folder of their file name
 prefix:N    the folder and the first N characters of the name
 regex:P     what the first capturing group of P finds in the file name; a name without a match is alone
+near-duplicates   what the picture shows, nearly (`sightline.dataset.alike`)
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from sightline.dataset.alike import clusters, connected, fingerprint_files
 from sightline.errors import DatasetError
 from sightline.records import Dataset
 
-FIX = "Give folder, prefix:N (as prefix:8) or regex:PATTERN (as regex:'(.*)_[0-9]+')."
+NEAR_DUPLICATES = "near-duplicates"
+FIX = "Give folder, prefix:N (as prefix:8), regex:PATTERN (as regex:'(.*)_[0-9]+') or near-duplicates."
 
 
 def group_rule(rule: str) -> Callable[[str], str]:
@@ -51,34 +54,55 @@ def pattern_rule(pattern: str) -> Callable[[str], str]:
     return group
 
 
-def group_images(dataset: Dataset, rule: str) -> Dataset:
-    """The same pictures with `group` set: by `rule`, joined with the groups they have already.
+def group_images(dataset: Dataset, rules: str | Sequence[str], pictures: Path | None = None) -> Dataset:
+    """The same pictures with `group` set: together is what one of the rules puts together, and what is in one group already.
+
+    pictures: the folder of the pictures, which the rule near-duplicates looks at
 
     Raises:
-        DatasetError: the rule is wrong, or gives no picture a group.
+        DatasetError: a rule is wrong, gives no picture a group, or needs pictures that are not there.
     """
+    rules = [rules] if isinstance(rules, str) else list(rules)
+    keys = {rule: keys_by(rule, dataset, pictures) for rule in dict.fromkeys(rules)}
+    nodes: dict[tuple[str, str], int] = {}  # (rule, key) -> number
+    members: list[list[int]] = []
+    for number, image in enumerate(dataset.images):
+        own = [("own", image.group)] if image.group else []
+        own += [(rule, found[number]) for rule, found in keys.items() if found[number]]
+        members.append([nodes.setdefault(node, len(nodes)) for node in own])
+    roots = connected(len(nodes), [(places[0], place) for places in members for place in places[1:]])
+    names: dict[int, str] = {}
+    for (rule, key), number in sorted(nodes.items()):  # the smallest name wins: the order of the pictures does not matter
+        names.setdefault(roots[number], f"{rule}/{key}")
+    images = (
+        replace(image, group=names[roots[places[0]]] if places else "")
+        for image, places in zip(dataset.images, members, strict=True)
+    )
+    return Dataset(dataset.categories, tuple(images))
+
+
+def keys_by(rule: str, dataset: Dataset, pictures: Path | None) -> list[str]:
+    """What each picture shares with others by one rule, "" for nothing.
+
+    Raises:
+        DatasetError: as `group_images`.
+    """
+    if rule == NEAR_DUPLICATES:
+        return near_duplicates(dataset, pictures)
     group = group_rule(rule)
     keys = [group(image.file_name) for image in dataset.images]
     if dataset.images and not any(keys):
         raise DatasetError("group-by", f"{rule!r} matches no file name (the first is {dataset.images[0].file_name})", FIX)
-    parents: dict[tuple[str, str], tuple[str, str]] = {}
+    return keys
 
-    def root(node: tuple[str, str]) -> tuple[str, str]:
-        while (parent := parents.get(node, node)) != node:
-            parents[node] = parents.get(parent, parent)  # halves the path, so that long chains stay cheap
-            node = parent
-        return node
 
-    members = [
-        [("rule", key)] * bool(key) + [("own", image.group)] * bool(image.group)
-        for image, key in zip(dataset.images, keys, strict=True)
-    ]
-    for nodes in members:
-        for node in nodes[1:]:
-            first, other = sorted((root(nodes[0]), root(node)))
-            parents[other] = first  # the smaller name wins: the order of the pictures does not matter
-    images = (
-        replace(image, group="/".join(root(nodes[0])) if nodes else "")
-        for image, nodes in zip(dataset.images, members, strict=True)
-    )
-    return Dataset(dataset.categories, tuple(images))
+def near_duplicates(dataset: Dataset, pictures: Path | None) -> list[str]:
+    """For each picture the smallest name among those that show nearly the same, "" where there is no other."""
+    if pictures is None:
+        raise DatasetError("group-by", f"{NEAR_DUPLICATES} needs pictures, and there are none", "Import with --images.")
+    names = [image.file_name for image in dataset.images]
+    keys = [""] * len(names)
+    for cluster in clusters(fingerprint_files([pictures / name for name in names])):
+        for number in cluster:
+            keys[number] = min(names[member] for member in cluster)
+    return keys

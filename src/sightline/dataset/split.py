@@ -2,33 +2,32 @@
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) over several classes per picture: the rarest class is dealt
 out first, to the part that lacks it most. It counts boxes as well as pictures, treats "no object" as a class of its own,
-keeps groups whole, and then moves and exchanges groups for as long as that brings the shares nearer.
+keeps groups whole, and then moves and exchanges groups for as long as that brings the shares nearer. Pictures that an earlier
+split dealt out can stay where they are: they count, and do not move.
 
 U: units (groups of pictures that stay together). P: parts. M: measures (pictures and boxes of all, of each class, of none).
 """
 
-import json
 import math
 import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline import coco, storage
-from sightline.dataset.folder import ALL, annotations_file, open_part
+from sightline.dataset.files import SPLIT_FILE, open_whole, replace_parts, written_parts
+from sightline.dataset.folder import ALL, open_part
 from sightline.dataset.groups import group_images
+from sightline.dataset.kept import TEST, Held, hold, kept_parts, named_pictures, straddling
 from sightline.dataset.statistics import SplitTable, split_table
 from sightline.errors import DatasetError, Problem
 from sightline.records import Dataset, ImageRecord
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
-SPLIT_FILE = "split.json"
 
 SIZE_WEIGHT = 8.0
 """How much the share of all pictures counts against that of a class in every picture: sizes stay within a picture or two."""
@@ -46,6 +45,8 @@ EXCHANGES = 30_000
 MIN_GAIN = 1e-12
 """Below this an improvement is rounding, and could go round in circles."""
 
+FREE = -1
+
 Numbers = NDArray[np.float64]
 
 
@@ -56,23 +57,34 @@ class Unit:
     images:   indices into the data set
     measures: (K,) int, the measures it counts in
     shares:   (K,) of each measure's total over the whole set, in (0, 1]
+    part:     the part they stay in; FREE: still to be dealt out
     """
 
     images: tuple[int, ...]
     measures: NDArray[np.intp]
     shares: Numbers
+    part: int
 
 
-def split(dataset: Dataset, fractions: Mapping[str, float], *, seed: int = 0) -> dict[str, Dataset]:
+def split(
+    dataset: Dataset, fractions: Mapping[str, float], *, seed: int = 0, kept: Mapping[str, str] | None = None
+) -> dict[str, Dataset]:
     """Part name -> its pictures, with all categories and the original ids. Pictures of one `group` never part.
 
-    The same pictures, fractions and seed give the same parts, whatever the order of the pictures.
+    The same pictures, fractions, seed and kept pictures give the same parts, whatever the order of the pictures.
+
+    kept: file name -> the part that it stays in. The rest of its group follows; a group whose kept pictures are in several
+          parts already stays divided, and its other pictures follow most of them.
 
     Raises:
-        DatasetError: the fractions do not make a whole, or there are fewer groups than parts.
+        DatasetError: the fractions do not make a whole, there are fewer groups than parts, or a picture is kept in no part.
     """
     check_fractions(fractions)
-    units, weights = measure(dataset)
+    names = list(fractions)
+    for name, own in (kept or {}).items():
+        if own not in fractions:
+            raise DatasetError("split", f"{name} is kept in {own!r}", f"Keep it in one of {', '.join(names)}.")
+    units, weights = measure(dataset, {name: names.index(part) for name, part in (kept or {}).items()})
     if len(units) < len(fractions):
         what = f"has {len(dataset.images)} pictures in {len(units)} groups, too few for {len(fractions)} parts"
         raise DatasetError("split", what, "Add pictures, ask for fewer parts, or group them less.")
@@ -85,10 +97,12 @@ def split(dataset: Dataset, fractions: Mapping[str, float], *, seed: int = 0) ->
     chosen: list[list[int]] = [[] for _ in fractions]
     for unit, part in zip(units, parts, strict=True):
         chosen[part].extend(unit.images)
-    return {
-        name: Dataset(dataset.categories, tuple(dataset.images[index] for index in sorted(indices)))
-        for name, indices in zip(fractions, chosen, strict=True)
-    }
+    return {name: take(dataset, sorted(indices)) for name, indices in zip(names, chosen, strict=True)}
+
+
+def take(dataset: Dataset, indices: Sequence[int]) -> Dataset:
+    """The pictures at these places, with all categories."""
+    return Dataset(dataset.categories, tuple(dataset.images[index] for index in indices))
 
 
 def check_fractions(fractions: Mapping[str, float]) -> None:
@@ -131,16 +145,13 @@ def parse_fractions(values: Sequence[str]) -> dict[str, float]:
     return fractions
 
 
-def measure(dataset: Dataset) -> tuple[list[Unit], Numbers]:
+def measure(dataset: Dataset, kept: Mapping[str, int]) -> tuple[list[Unit], Numbers]:
     """(the units in an order that depends on names only, (M,) weight of each measure).
 
     Measures: 0 all pictures, 1 all boxes, 2 pictures without objects, then pictures and boxes of each class in turn.
     """
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index in sorted(range(len(dataset.images)), key=lambda index: dataset.images[index].file_name):
-        image = dataset.images[index]
-        groups[f"group {image.group}" if image.group else f"image {image.file_name}"].append(index)
-    counted = [count_measures([dataset.images[index] for index in members]) for members in groups.values()]
+    groups = [unit for members in by_group(dataset) for unit in divide(dataset, members, kept)]
+    counted = [count_measures([dataset.images[index] for index in members]) for members, _ in groups]
     totals = np.zeros(3 + 2 * len(dataset.categories))
     for counts in counted:
         for key, count in counts.items():
@@ -150,11 +161,31 @@ def measure(dataset: Dataset) -> tuple[list[Unit], Numbers]:
     weights[4::2] = BOX_WEIGHT * weights[3::2]
     weights[0], weights[1] = SIZE_WEIGHT, BOX_WEIGHT
     units = []
-    for members, counts in zip(groups.values(), counted, strict=True):
+    for (members, part), counts in zip(groups, counted, strict=True):
         keys = np.array(sorted(counts), dtype=np.intp)
         shares = np.array([counts[key] for key in sorted(counts)]) / totals[keys]
-        units.append(Unit(tuple(members), keys, shares))
+        units.append(Unit(tuple(members), keys, shares, part))
     return units, weights
+
+
+def by_group(dataset: Dataset) -> list[list[int]]:
+    """The indices of pictures that stay together, by file name."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index in sorted(range(len(dataset.images)), key=lambda index: dataset.images[index].file_name):
+        image = dataset.images[index]
+        groups[f"group {image.group}" if image.group else f"image {image.file_name}"].append(index)
+    return list(groups.values())
+
+
+def divide(dataset: Dataset, members: list[int], kept: Mapping[str, int]) -> list[tuple[list[int], int]]:
+    """(pictures, the part that they stay in or FREE) of one group: one such, unless its pictures are kept in several parts."""
+    own: dict[int, list[int]] = defaultdict(list)
+    for index in members:
+        own[kept.get(dataset.images[index].file_name, FREE)].append(index)
+    if FREE in own and len(own) > 1:
+        free = own.pop(FREE)
+        own[max(own, key=lambda part: (len(own[part]), -part))] += free
+    return [(indices, part) for part, indices in sorted(own.items())]
 
 
 def count_measures(images: Sequence[ImageRecord]) -> Counter[int]:
@@ -179,8 +210,9 @@ def deal(units: Sequence[Unit], asked: Numbers, num_measures: int) -> list[int]:
         for key in unit.measures.tolist():
             if key >= 2 and (key == 2 or key % 2):  # no objects, or pictures of a class
                 holders[key].append(number)
-    parts = [-1] * len(units)
-    excess = np.repeat(-asked[:, None], num_measures, axis=1)  # (P, M): share got - share asked
+    parts = [unit.part for unit in units]
+    excess = excess_of(units, parts, asked, num_measures)
+    holders = {key: left for key, all_of in holders.items() if (left := [number for number in all_of if parts[number] == FREE])}
     while holders:
         rarest = min(holders, key=lambda key: (len(holders[key]), key))
         members = holders.pop(rarest)
@@ -190,22 +222,32 @@ def deal(units: Sequence[Unit], asked: Numbers, num_measures: int) -> list[int]:
             part = int(np.argmin(excess[:, unit.measures] @ unit.shares))
             parts[number] = part
             excess[part, unit.measures] += unit.shares
-        holders = {key: left for key, all_of in holders.items() if (left := [number for number in all_of if parts[number] < 0])}
+        holders = {
+            key: left for key, all_of in holders.items() if (left := [number for number in all_of if parts[number] == FREE])
+        }
     return parts
+
+
+def excess_of(units: Sequence[Unit], parts: Sequence[int], asked: Numbers, num_measures: int) -> Numbers:
+    """(P, M) share got - share asked; units that are in no part yet count nowhere."""
+    excess = np.repeat(-asked[:, None], num_measures, axis=1)
+    for unit, part in zip(units, parts, strict=True):
+        if part != FREE:
+            excess[part, unit.measures] += unit.shares
+    return excess
 
 
 def improve(units: Sequence[Unit], parts: list[int], asked: Numbers, weights: Numbers, chance: random.Random) -> None:
     """Moves units, then exchanges pairs, while the weighted squared distance of the shares reached from those asked falls."""
-    excess = np.repeat(-asked[:, None], len(weights), axis=1)  # (P, M)
-    for unit, part in zip(units, parts, strict=True):
-        excess[part, unit.measures] += unit.shares
-    order = list(range(len(units)))
+    excess = excess_of(units, parts, asked, len(weights))
+    free = [number for number, unit in enumerate(units) if unit.part == FREE]
+    order = list(free)
     for _ in range(ROUNDS):
         chance.shuffle(order)
         if not sum(move(units[number], number, parts, excess, weights) for number in order):
             break
-    for _ in range(min(EXCHANGES, 30 * len(units)) if len(asked) > 1 else 0):
-        one, other = chance.randrange(len(units)), chance.randrange(len(units))
+    for _ in range(min(EXCHANGES, 30 * len(free)) if len(asked) > 1 else 0):
+        one, other = chance.choice(free), chance.choice(free)
         exchange(units, one, other, parts=parts, excess=excess, weights=weights)
 
 
@@ -249,46 +291,100 @@ def exchange(units: Sequence[Unit], one: int, other: int, *, parts: list[int], e
 
 
 def fill_empty(units: Sequence[Unit], parts: list[int], num_parts: int) -> None:
-    """Gives every part that got nothing the smallest unit of the part with most units."""
+    """Gives every part that got nothing the smallest unit of the part with most units that may move."""
     for part in range(num_parts):
-        held = Counter(parts)
-        if not held[part]:
-            largest = max(held, key=lambda other: (held[other], -other))
-            smallest = min((number for number, own in enumerate(parts) if own == largest), key=lambda n: len(units[n].images))
-            parts[smallest] = part
+        if part in parts:
+            continue
+        movable = Counter(own for own, unit in zip(parts, units, strict=True) if unit.part == FREE)
+        if movable:
+            largest = max(movable, key=lambda other: (movable[other], -other))
+            candidates = [n for n, unit in enumerate(units) if parts[n] == largest and unit.part == FREE]
+            parts[min(candidates, key=lambda n: len(units[n].images))] = part
 
 
 def write_split(
-    folder: Path, fractions: Mapping[str, float] = FRACTIONS, *, seed: int = 0, group_by: str | None = None
+    folder: Path,
+    fractions: Mapping[str, float] | None = None,
+    *,
+    seed: int = 0,
+    group_by: str | Sequence[str] | None = None,
+    keep_from: Path | None = None,
+    test_from: Path | None = None,
 ) -> SplitTable:
     """What the parts of a dataset folder got, after writing `annotations/{part}.json` and `split.json`; no picture is copied.
 
-    Parts of an earlier split that are not asked for any more are removed: they would share pictures with the new ones.
+    Parts and folds of an earlier split that are not asked for any more are removed: they would share pictures with these.
+
+    fractions: of train, val and test if not given
+    keep_from: a dataset folder that was split before, also `folder` itself: its pictures stay in their parts
+    test_from: a list of file names, or a dataset folder: its pictures are the part `test`, whatever the fractions of the rest
 
     Raises:
-        DatasetError: as `split` and `group_images`; or the folder was not made by an import.
+        DatasetError: as `split`, `group_images`, `kept_parts` and `named_pictures`; or the folder was not made by an import.
     """
     folder = Path(folder)
-    if not annotations_file(folder, ALL).is_file():
-        raise DatasetError(folder, "has no annotations/all.json", "Give a folder that `sightline dataset import` made.")
-    dataset = open_part(folder, ALL).dataset
-    parts = split(group_images(dataset, group_by) if group_by else dataset, fractions, seed=seed)
-    table = split_table(parts, fractions)
-    settings = {"fractions": dict(fractions), "seed": seed, "group_by": group_by}
-    with ExitStack() as files:  # all are complete before the first takes its place
-        write = [(folder / SPLIT_FILE, settings | table.as_dict())]
-        write += [(annotations_file(folder, part), coco.to_json(own)) for part, own in parts.items()]
-        stale = earlier_parts(folder) - set(parts)
-        for path, content in write:
-            files.enter_context(storage.atomic_write(path)).write((json.dumps(content, ensure_ascii=False) + "\n").encode())
-    for part in stale:
-        annotations_file(folder, part).unlink(missing_ok=True)
+    whole = open_whole(folder)
+    shares = shares_asked(fractions, test_from)
+    dataset = group_images(whole.dataset, group_by, whole.images_dir) if group_by else whole.dataset
+    held = hold(dataset, named_pictures(whole, test_from) if test_from else set())
+    kept = kept_parts(whole, keep_from, shares) if keep_from else {}
+    kept = {image.file_name: kept[image.file_name] for image in held.rest.images if image.file_name in kept}
+    parts = split(held.rest, shares, seed=seed, kept=kept)
+    reached = {name: share * len(held.rest.images) / max(len(dataset.images), 1) for name, share in shares.items()}
+    if test_from:
+        parts[TEST] = held.test
+    told = [*told_of_groups(dataset, kept, held), *told_of_moves(folder, parts)]
+    table = split_table(parts, reached, kept=Counter(kept.values()), notes=told)
+    asked = {"fractions": shares, "seed": seed, "group_by": listed(group_by)}
+    asked |= {"keep_from": str(keep_from) if keep_from else None, "test_from": str(test_from) if test_from else None}
+    replace_parts(folder, parts, {folder / SPLIT_FILE: asked | table.as_dict()})
     return table
 
 
-def earlier_parts(folder: Path) -> set[str]:
-    """What an earlier split of this folder wrote."""
-    try:
-        return set(json.loads((folder / SPLIT_FILE).read_text(encoding="utf-8"))["fractions"]) - {ALL}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+def shares_asked(fractions: Mapping[str, float] | None, test_from: Path | None) -> dict[str, float]:
+    """The shares of what is to be dealt out: without a test part where that is given by name.
+
+    Raises:
+        DatasetError: a share of a test part that is given by name.
+    """
+    if fractions is None:
+        rest = {name: share for name, share in FRACTIONS.items() if name != TEST or not test_from}
+        return {name: share / math.fsum(rest.values()) for name, share in rest.items()}
+    if test_from and TEST in fractions:
+        fix = "Give the shares of the other parts among the rest, as train=0.75 val=0.25."
+        raise DatasetError("fractions", "has a share of test, which --test-from names already", fix)
+    return dict(fractions)
+
+
+def listed(group_by: str | Sequence[str] | None) -> list[str]:
+    return [group_by] if isinstance(group_by, str) else list(group_by or [])
+
+
+def told_of_groups(dataset: Dataset, kept: Mapping[str, str], held: Held) -> list[str]:
+    told = []
+    if divided := straddling(dataset, kept):
+        told.append(
+            f"{divided:,} groups were in several parts before and stay so: their pictures give each other away. "
+            "Split without --keep-from to bring them together."
+        )
+    if held.joined:
+        told.append(
+            f"{held.joined:,} pictures joined the test part: they are in a group with one of it. "
+            "Group by other rules to leave them to training."
+        )
+    return told
+
+
+def told_of_moves(folder: Path, parts: Mapping[str, Dataset]) -> list[str]:
+    """That pictures which an earlier split of this folder had in the test part are trained on now."""
+    if TEST not in written_parts(folder):
+        return []
+    earlier = {image.file_name for image in open_part(folder, TEST).dataset.images}
+    others = (own for name, own in parts.items() if name != TEST)
+    moved = sum(image.file_name in earlier for own in others for image in own.images)
+    if not moved:
+        return []
+    return [
+        f"{moved:,} of {len(earlier):,} pictures of the earlier test part are in other parts now: scores before and after "
+        f"cannot be compared. Repeat the earlier split to go back, and keep it with --keep-from {folder}."
+    ]

@@ -1,7 +1,7 @@
 """How many pictures and boxes of each class a data set or its parts have, as numbers and as a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sightline.records import Dataset
@@ -49,16 +49,23 @@ def count_classes(dataset: Dataset) -> ClassCounts:
     )
 
 
+WIDE = 4  # parts beside each other with their shares; more are shown by their numbers alone
+
+
 @dataclass(frozen=True, slots=True)
 class SplitTable:
     """What a split reached.
 
-    asked:  part -> the share asked for, 0 to 1
+    asked:  part -> the share asked for, 0 to 1; a part that was given by name has none
     counts: part -> what it got
+    kept:   part -> how many of its pictures an earlier split had put there
+    notes:  what to know before the parts are used
     """
 
     asked: dict[str, float]
     counts: dict[str, ClassCounts]
+    kept: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def absent(self) -> list[tuple[str, str]]:
@@ -70,20 +77,35 @@ class SplitTable:
             if not count.images and any(other.classes[name].images for other in self.counts.values())
         ]
 
+    @property
+    def told(self) -> list[str]:
+        """The notes, and which classes are missing where."""
+        fix = "Label more pictures that show it, group them less, or ask for fewer parts."
+        return [
+            *self.notes,
+            *(f"{name} does not occur in {part}: too few pictures have it. {fix}" for name, part in self.absent),
+        ]
+
     def __str__(self) -> str:
         """A row a class; for every part the pictures and boxes it got, each with its share of all."""
-        titles = [title for title, _ in next(iter(self.counts.values())).rows]
-        columns = [titles]
+        wide = len(self.counts) <= WIDE
+        columns = [[title for title, _ in next(iter(self.counts.values())).rows]]
         columns += [
-            [cell(count, total) for (_, count), total in zip(counts.rows, self.totals, strict=True)]
+            [
+                cell(count, total) if wide else plain_cell(count)
+                for (_, count), total in zip(counts.rows, self.totals, strict=True)
+            ]
             for counts in self.counts.values()
         ]
-        header = [
-            ["", *(f"{part}, {share:.1%} asked" for part, share in self.asked.items())],
-            ["", *(f"{'images':>16} {'boxes':>16}" for _ in self.asked)],
-        ]
-        lines = aligned([*header, *zip(*columns, strict=True)])
-        return "\n".join(lines + [f"{name} does not occur in {part}: too few pictures have it." for name, part in self.absent])
+        width = 16 if wide else 7
+        header = [["", *map(self.title, self.counts)], ["", *(f"{'images':>{width}} {'boxes':>{width}}" for _ in self.counts)]]
+        rows = [*zip(*columns, strict=True)]
+        if self.kept:
+            rows.append(("(stayed)", *(f"{self.kept.get(part, 0):>{8 if wide else 7},}" for part in self.counts)))
+        return "\n".join([*aligned([*header, *rows]), *self.told])
+
+    def title(self, part: str) -> str:
+        return f"{part}, {self.asked[part]:.1%} asked" if part in self.asked else f"{part}, given"
 
     @property
     def totals(self) -> list[Count]:
@@ -92,11 +114,28 @@ class SplitTable:
         return [Count(*map(sum, zip(*row, strict=True))) for row in zip(*per_part, strict=True)]
 
     def as_dict(self) -> dict[str, object]:
-        return {"asked": self.asked, "parts": {part: counts.as_dict() for part, counts in self.counts.items()}}
+        """For JSON."""
+        return {
+            "asked": self.asked,
+            "parts": {part: counts.as_dict() for part, counts in self.counts.items()},
+            "kept": self.kept,
+            "notes": self.told,
+        }
 
 
-def split_table(parts: Mapping[str, Dataset], asked: Mapping[str, float]) -> SplitTable:
-    return SplitTable(dict(asked), {part: count_classes(dataset) for part, dataset in parts.items()})
+def split_table(
+    parts: Mapping[str, Dataset],
+    asked: Mapping[str, float],
+    *,
+    kept: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
+) -> SplitTable:
+    counts = {part: count_classes(dataset) for part, dataset in parts.items()}
+    return SplitTable(dict(asked), counts, dict(kept or {}), tuple(notes))
+
+
+def plain_cell(count: Count) -> str:
+    return f"{count.images:>7,} {count.boxes:>7,}"
 
 
 def cell(count: Count, total: Count) -> str:
