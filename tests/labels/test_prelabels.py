@@ -1,6 +1,6 @@
 import json
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from builders import a_dataset, a_line, a_record, an_instance
 from sightline import wire
 from sightline.errors import LabelError
 from sightline.labels import ground_truth
-from sightline.labels.prelabels import from_dataset, from_detections, read_predictions, write
+from sightline.labels.prelabels import from_dataset, from_detections, read_predictions, read_results, write
 from sightline.records import Detections, ImageSize
 
 CREATED = "2026-01-31T12:00:00.000000"
@@ -138,14 +138,58 @@ def test_an_adjusted_job_supersedes_the_pre_labels(tmp_path: Path) -> None:
     assert ground_truth.read([path]).report.empty_images == 1
 
 
+def test_results_are_read_for_all_pictures_of_their_data_set(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    result = {"image_id": 2, "category_id": 2, "bbox": [1, 2, 30, 40], "score": 0.5}
+    path.write_text(json.dumps([result, result | {"score": 0.75, "category_id": 1}]))
+    found = read_results(path, a_dataset([a_record(1), a_record(2)]))
+    assert len(found["001.jpg"]) == 0
+    assert found["002.jpg"].scores.tolist() == [0.75, 0.5]
+    assert found["002.jpg"].labels.tolist() == [0, 1]
+    assert found["002.jpg"].boxes[0].tolist() == [1, 2, 31, 42]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"image_id": 7}, "result 0: has image_id 7, which the data set does not have", id="picture"),
+        pytest.param({"category_id": 9}, "result 0: has category_id 9, which the data set does not have", id="class"),
+        pytest.param({"bbox": [1, 2, 3]}, "result 0: has bbox", id="box"),
+        pytest.param({"score": 2}, "result 0: has score 2. Give a number from 0 to 1", id="score"),
+        pytest.param({"score": "0.5"}, "result 0: has score '0.5'", id="text"),
+    ],
+)
+def test_broken_results_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} | changes]))
+    with pytest.raises(LabelError, match=message):
+        read_results(path, a_dataset())
+
+
+def test_crowd_regions_are_nothing_to_correct() -> None:
+    dataset = a_dataset([a_record(instances=(an_instance(1, crowd=True), an_instance()), source="s3://b/1.jpg")])
+    (picture,) = from_dataset(dataset)
+    assert (picture.labels, picture.confidences) == ((0,), (1.0,))
+
+
+def panlabel(*arguments: object) -> None:
+    """The converter of that name, which shares no code with this project."""
+    subprocess.run([sys.executable, "-m", "panlabel", *map(str, arguments)], check=True, capture_output=True)
+
+
 def test_an_independent_reader_sees_the_same(tmp_path: Path) -> None:
-    program = shutil.which("panlabel")
-    if program is None:
-        pytest.skip("needs the converter panlabel (cargo install panlabel)")
     path, coco = tmp_path / "input.manifest", tmp_path / "coco.json"
-    dataset = a_dataset([a_record(1, (0, 1), source="s3://b/1.jpg"), a_record(2, (1,), source="s3://b/2.jpg")])
-    write(from_dataset(dataset), path, class_names=NAMES, created=CREATED)
-    formats = ["--from", "sagemaker", "--to", "coco", "-i", path, "-o", coco]
-    subprocess.run([program, "convert", *formats], check=True, capture_output=True)
-    boxes = [annotation["bbox"] for annotation in json.loads(coco.read_text())["annotations"]]
-    assert boxes == [[10.0, 20.0, 30.0, 40.0]] * 3
+    records = [a_record(1, (0, 1), source="s3://b/ä %20+.jpg"), a_record(2, (1,), source="s3://b/2.jpg"), a_record(3, ())]
+    dataset = a_dataset(records)
+    write(from_dataset(dataset, prefix="s3://c"), path, class_names=NAMES, created=CREATED)
+    panlabel("convert", "--from", "sagemaker", "--to", "coco", "--allow-lossy", "-i", path, "-o", coco)
+    read = json.loads(coco.read_text())
+    assert [annotation["bbox"] for annotation in read["annotations"]] == [[10.0, 20.0, 30.0, 40.0]] * 3
+    names = {category["id"]: category["name"] for category in read["categories"]}
+    files = {image["id"]: image["file_name"].rpartition("/")[2] for image in read["images"]}
+    assert sorted(files.values()) == ["003.jpg", "2.jpg", "ä %20+.jpg"]
+    assert sorted((files[one["image_id"]], names[one["category_id"]]) for one in read["annotations"]) == [
+        ("2.jpg", "dog"),
+        ("ä %20+.jpg", "cat"),
+        ("ä %20+.jpg", "dog"),
+    ]

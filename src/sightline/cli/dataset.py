@@ -28,6 +28,7 @@ from sightline.cli.labels import (
     VocOrigin,
     read_options,
 )
+from sightline.cli.prelabel import prelabel
 
 app = typer.Typer(no_args_is_help=True, help="Labels and pictures: import them, split them, export them.")
 
@@ -137,7 +138,6 @@ def split_folder(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives another split.")] = 0,
     group_by: GroupBy = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was reached as JSON.")] = False,
     keep_from: Annotated[
         Path | None, typer.Option("--keep-from", metavar="DIR", help="A split folder, or DIR itself: its pictures stay put.")
     ] = None,
@@ -148,6 +148,7 @@ def split_folder(
     folds: Annotated[
         int | None, typer.Option("--folds", metavar="K", help="K folds of all but the test part, instead of parts.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was reached as JSON.")] = False,
 ) -> None:
     """Split a dataset folder into parts that are alike; pictures are not copied."""
     from sightline.dataset.folds import write_folds
@@ -172,8 +173,11 @@ def export_labels(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to make.")],
     split: Annotated[str, typer.Option("--split", metavar="PART", help="all, or a part that a split made.")] = "all",
     prefix: Annotated[
-        str, typer.Option("--prefix", metavar="S3", help="Where the pictures of a Ground Truth manifest are.")
-    ] = "s3://bucket/images",
+        str | None,
+        typer.Option(
+            "--prefix", metavar="S3", help="Where a Ground Truth manifest has its pictures.  [each at its own s3:// address]"
+        ),
+    ] = None,
     voc_origin: VocOrigin = 1,
     yolo_task: Annotated[
         YoloTaskChoice | None, typer.Option("--yolo-task", help="Boxes or outlines. Default: outlines if every object has one.")
@@ -207,6 +211,9 @@ def export_labels(
     told = f"{output}: {images:,} images, {boxes:,} boxes as {labels.format_name(format)}{with_pictures}"
     counts = {"folder": str(output), "format": labels.format_name(format), "images": images, "boxes": boxes}
     show(told, as_json, counts | {"with_pictures": pictures is not None, "lost": lost})
+
+
+app.command("prelabel")(prelabel)
 
 
 def check_choice(images: Path | None, labels_only: bool) -> None:

@@ -5,12 +5,14 @@ shows the boxes, the workers correct them, and its output has both, the correcte
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from sightline import storage, wire
-from sightline.coco import xywh
+from sightline.coco import as_object, is_number, numbers, shorten, whole, xywh
 from sightline.errors import LabelError, Problem, RequestError
 from sightline.labels import ground_truth
 from sightline.labels.survey import BOXES, METADATA
@@ -35,25 +37,36 @@ class PreLabel:
 
 
 def from_dataset(dataset: Dataset, *, prefix: str | None = None) -> Iterator[PreLabel]:
-    """A dataset's boxes, with confidence 1. Pictures without an s3:// source are those of the same file name below `prefix`."""
+    """A dataset's boxes, with confidence 1, without crowd regions, which are no single objects.
+
+    Pictures without an s3:// source are those of the same file name below `prefix`.
+    """
     for image in dataset.images:
         source = image.source if storage.is_remote(image.source) else address(image.file_name, prefix)
-        boxes = tuple(instance.box for instance in image.instances)
-        labels = tuple(instance.label for instance in image.instances)
+        single = [instance for instance in image.instances if not instance.crowd]
+        boxes = tuple(instance.box for instance in single)
+        labels = tuple(instance.label for instance in single)
         yield PreLabel(source, image.size, boxes, labels, (1.0,) * len(boxes))
 
 
 def from_detections(
-    found: Mapping[str, Detections], *, prefix: str | None = None, root: str | None = None, threshold: float = 0.0
+    found: Mapping[str, Detections],
+    *,
+    prefix: str | None = None,
+    root: str | None = None,
+    sources: Mapping[str, str] | None = None,
+    threshold: float = 0.0,
 ) -> Iterator[PreLabel]:
     """What a model found: {picture: its detections}, those whose score is at least `threshold`.
 
     prefix, root: a picture ROOT/a/b.jpg is PREFIX/a/b.jpg for the labelling job
+    sources:      picture -> its s3:// address, where that is known
     """
+    known = sources or {}
     for picture, detections in found.items():
         kept = detections.above(threshold)
         yield PreLabel(
-            source=picture if storage.is_remote(picture) else address(picture, prefix, root),
+            source=known.get(picture) or (picture if storage.is_remote(picture) else address(picture, prefix, root)),
             size=kept.size,
             boxes=tuple(tidy(box, kept.size) for box in kept.boxes.tolist()),
             labels=tuple(kept.labels.tolist()),
@@ -94,6 +107,59 @@ def read_predictions(path: Path) -> tuple[dict[str, Detections], list[str], list
     notes = [f"Pictures that could not be predicted are left out: {', '.join(failed[:5])} ({len(failed):,} in all)."]
     class_names = [names.get(label, f"class {label}") for label in range(max(names, default=-1) + 1)]
     return found, class_names, notes if failed else []
+
+
+def read_results(path: Path, dataset: Dataset) -> dict[str, Detections]:
+    """{file name: what was found in it} of a COCO results file about `dataset`, with all pictures that it has no result for.
+
+    Raises:
+        LabelError: everything that is wrong with the file, at once.
+    """
+    fix = 'Give a JSON list of {"image_id", "category_id", "bbox", "score"}.'
+    try:
+        entries = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise LabelError(path, f"is not JSON ({error})", fix) from error
+    if not isinstance(entries, list):
+        raise LabelError(path, f"holds a JSON {type(entries).__name__}, not a list", fix)
+    labels = {category.id: label for label, category in enumerate(dataset.categories)}
+    rows: dict[int, list[tuple[Box, float, int]]] = {image.id: [] for image in dataset.images}
+    problems: list[Problem] = []
+    for index, entry in enumerate(entries):
+        try:
+            image, row = read_result(as_object(entry, f"{path}: result {index}"), labels, rows, f"{path}: result {index}")
+            rows[image].append(row)
+        except LabelError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise LabelError.collected(problems)
+    return {image.file_name: as_detections(rows[image.id], image.size) for image in dataset.images}
+
+
+def read_result(
+    fields: Mapping[str, object], labels: Mapping[int, int], images: Collection[int], where: str
+) -> tuple[int, tuple[Box, float, int]]:
+    """(image id, (box, score, label)) of one result."""
+    image, category = whole(fields, "image_id", where), whole(fields, "category_id", where)
+    for key, value, known in (("image_id", image, images), ("category_id", category, labels)):
+        if value not in known:
+            raise LabelError(where, f"has {key} {value}, which the data set does not have", "Name the data set it is about.")
+    left, top, width, height = numbers(fields.get("bbox"), 4, "bbox", where)
+    score = fields.get("score")
+    if not is_number(score) or not 0 <= score <= 1:
+        raise LabelError(where, f"has score {shorten(score)}", "Give a number from 0 to 1.")
+    return image, ((left, top, left + width, top + height), float(score), labels[category])
+
+
+def as_detections(rows: Sequence[tuple[Box, float, int]], size: ImageSize) -> Detections:
+    """(box, score, label) of one picture, best first."""
+    best = sorted(rows, key=lambda row: -row[1])
+    return Detections(
+        size,
+        np.array([box for box, _, _ in best], dtype=np.float32).reshape(-1, 4),
+        np.array([score for _, score, _ in best], dtype=np.float32),
+        np.array([label for _, _, label in best], dtype=np.int64),
+    )
 
 
 def parse_prediction(line: bytes, where: str) -> tuple[str, Mapping[str, object]]:
