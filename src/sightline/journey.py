@@ -39,7 +39,7 @@ from sightline.labels import ReadOptions
 from sightline.records import Detections, Model
 from sightline.serving.remote import connect
 from sightline.serving.server import running
-from sightline.storage import atomic_write, write_json
+from sightline.storage import atomic_write, is_remote, listed, write_json
 from sightline.training.asked import NOTHING, Asked
 from sightline.training.hooks import Progress, log_line
 from sightline.training.run import Run, run_training
@@ -137,7 +137,8 @@ def run(
     sources: Sequence[str | Path],
     work: Path,
     *,
-    images: Path | None = None,
+    images: str | Path | None = None,
+    download: bool = False,
     format: str | None = None,
     reading: ReadOptions = READ_PLAINLY,
     on_problem: OnProblem = "error",
@@ -153,11 +154,12 @@ def run(
 ) -> Journey:
     """Import, split, train, evaluate and pack into `work`; what is there and still valid is not done again.
 
-    reading: how the labels are read
+    images:   the folder of the pictures, or a prefix on S3
+    download: fetch pictures that are in no folder from the labels' s3:// addresses; for labels on S3 it is always done
+    reading:  how the labels are read
 
     A training that was cut short goes on from its last checkpoint. Errors are those of the stages.
     """
-    options = reading if images is None else replace(reading, images=images)
     if not {"train", "test"} <= fractions.keys():
         raise DatasetError("--fractions", f"has the parts {', '.join(fractions)}", "Name a train and a test part.")
     settings = load_config(config, overrides)
@@ -169,8 +171,16 @@ def run(
     stages = Stages(diary, say)
 
     def import_stage(_: bool) -> str:
+        looked_in = labels.pictures_folder(sources, images, format)
+        options = reading if looked_in is None else replace(reading, images=looked_in)
         imported = labels.read_with(sources, options, format=format, on_problem=on_problem)
-        where = places(imported.report.files, imported.dataset, given=images, known=imported.pictures)
+        where = places(
+            imported.report.files,
+            imported.dataset,
+            given=looked_in or images,
+            known=imported.pictures,
+            download=download or any(is_remote(str(source)) for source in sources),
+        )
         made = create(imported.dataset, dataset, pictures=where, on_problem=on_problem, replace=True)
         for line in (*imported.report.notes, *made.notes, *imported.report.skipped, *made.skipped):
             say(f"      {line}")
@@ -206,7 +216,7 @@ def run(
         packed = pack_run(trained_in, bundle)
         return f"{packed.size_bytes / 2**20:.1f} MiB, sha256 {packed.sha256[:12]}"
 
-    asked_import = [sightline.__version__, digest_of(sources, images), format, asdict(options), on_problem]
+    asked_import = [sightline.__version__, digest_of(sources, images), format, asdict(reading), on_problem]
     imported = stages.run("import", asked_import, dataset, import_stage)
     divided = stages.run(
         "split", [imported, dict(fractions), split_seed, group_by], dataset / "annotations" / "train.json", split_stage
@@ -372,18 +382,25 @@ def digest(value: object) -> str:
 
 def stamp(weights: str) -> list[object]:
     """What changes when a local weights file does; empty for addresses and for none."""
+    if is_remote(weights):
+        return listed(weights)
     path = Path(weights)
     return [path.stat().st_size, path.stat().st_mtime_ns] if weights and path.is_file() else []
 
 
-def digest_of(sources: Sequence[str | Path], images: Path | None) -> list[object]:
-    """Facts that change when the label files or the pictures do: contents of the former, sizes and times of the latter."""
-    found: list[object] = [
+def digest_of(sources: Sequence[str | Path], images: str | Path | None) -> list[object]:
+    """Facts that change when the label files or the pictures do: contents of the former, sizes and times of the latter.
+
+    On S3, ETags and sizes of both; pictures that only the labels name count as unchanged while the labels are.
+    """
+    places = [*sources, *([] if images is None else [images])]
+    found: list[object] = [[str(place), listed(str(place))] for place in places if is_remote(str(place))]
+    found += [
         [str(source), hashlib.sha256(Path(source).read_bytes()).hexdigest() if Path(source).is_file() else None]
         for source in sources
+        if not is_remote(str(source))
     ]
-    folders = [Path(source) for source in sources] + ([images] if images is not None else [])
-    for folder in folders:
+    for folder in (Path(place) for place in places if not is_remote(str(place))):
         if folder.is_dir():
             listing = sorted(
                 (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()

@@ -89,6 +89,22 @@ def fetched(reference: str, wanted: Callable[[str], bool] = lambda _: True) -> d
     return {path: str(there) for path, there in found.files.items()}
 
 
+def listed(reference: str) -> list[object]:
+    """Facts that change when what an s3:// address names does: key, size and ETag of the object, or of all below a prefix.
+
+    Raises:
+        SightlineError, RunError: it cannot be listed.
+    """
+    from sightline.s3 import address, listing
+
+    whole = address.parse(reference)
+    return [
+        [entry.address.key, entry.size, entry.etag]
+        for entry in listing.below(store(), whole)
+        if entry.address == whole or entry.address.key.startswith(whole.as_folder().key)
+    ]
+
+
 @contextmanager
 def output_path(reference: str | Path, purpose: str) -> Iterator[Path]:
     """Where to make the file or folder `reference`: there, or beside for what is uploaded to S3 when the block ends well.

@@ -2,17 +2,19 @@
 
 import enum
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from sightline.cli.console import note, show
+from sightline.cli.console import here, log_to_stderr, note, show
 from sightline.cli.labels import (
     ClassAttribute,
     Classes,
     ClassName,
+    Download,
     Drop,
     DropRejected,
     Format,
@@ -79,9 +81,10 @@ def repeat_option(arguments: list[str], option: str) -> list[str]:
 def import_labels(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Label files, or folders of them.")],
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The dataset folder to make.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="The dataset folder to make; also s3://.")],
     format: Format = None,
     images: Images = None,
+    download: Download = False,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Import without pictures.")] = False,
     label_attribute: LabelAttribute = None,
     drop_rejected: DropRejected = False,
@@ -101,11 +104,14 @@ def import_labels(
     from sightline import labels
     from sightline.dataset import folder
     from sightline.dataset.pictures import places
+    from sightline.storage import is_remote, output_path
 
+    log_to_stderr()
     check_choice(images, labels_only)
+    looked_in = labels.pictures_folder(sources, images, format)
     gc.set_threshold(100_000, 50, 100)  # a million small records and no cycles: looking for some took a third of the time
     options = read_options(
-        images=images,
+        images=looked_in,
         label_attribute=label_attribute,
         drop_rejected=drop_rejected,
         rejected=rejected,
@@ -118,9 +124,20 @@ def import_labels(
         drop=drop,
         on_duplicate=on_duplicate,
     )
-    imported = labels.read_with(sources, options, format=format, on_problem=on_problem.value)
-    pictures = None if labels_only else places(imported.report.files, imported.dataset, given=images, known=imported.pictures)
-    made = folder.create(imported.dataset, output, pictures=pictures, on_problem=on_problem.value)
+    with output_path(output, "A data set") as to:
+        imported = labels.read_with(sources, options, format=format, on_problem=on_problem.value)
+        pictures = (
+            None
+            if labels_only
+            else places(
+                imported.report.files,
+                imported.dataset,
+                given=looked_in or images,
+                known=imported.pictures,
+                download=download or any(map(is_remote, sources)),
+            )
+        )
+        made = replace(folder.create(imported.dataset, to, pictures=pictures, on_problem=on_problem.value), folder=output)
     list_lines("note", [*imported.report.notes, *made.notes])
     list_lines("skipped", [str(problem) for problem in (*imported.report.skipped, *made.skipped)])
     show(f"{imported.report}\n{made}", as_json, {"labels": imported.report.as_dict(), "dataset": made.as_dict()})
@@ -128,7 +145,7 @@ def import_labels(
 
 @app.command("split", cls=SeveralValues)
 def split_folder(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sightline dataset import` made.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=here, help="A folder that `sightline dataset import` made.")],
     *,
     fractions: Annotated[
         list[str] | None,
@@ -167,10 +184,10 @@ def split_folder(
 
 @app.command("export")
 def export_labels(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A dataset folder; also s3://.")],
     *,
     format: Annotated[str, typer.Option("--format", metavar="F", help="coco, voc, yolo, via, ground-truth, ...")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to make.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="The folder to make; also s3://.")],
     split: Annotated[str, typer.Option("--split", metavar="PART", help="all, or a part that a split made.")] = "all",
     prefix: Annotated[
         str | None,
@@ -188,11 +205,11 @@ def export_labels(
     """Write a dataset folder in another format, with its pictures, and say what that format cannot hold."""
     from sightline import labels
     from sightline.dataset import folder as folders
-    from sightline.storage import atomic_folder
+    from sightline.storage import atomic_folder, output_path
 
     part = folders.open_part(folder, split)
     pictures = None if labels_only else part.images_dir
-    with atomic_folder(output) as made:
+    with output_path(output, "An export") as to, atomic_folder(to) as made:
         lost = labels.write(
             part.dataset,
             made / labels.FILES.get(labels.format_name(format), "").format(part=split),
@@ -216,7 +233,7 @@ def export_labels(
 app.command("prelabel")(prelabel)
 
 
-def check_choice(images: Path | None, labels_only: bool) -> None:
+def check_choice(images: str | None, labels_only: bool) -> None:
     from sightline.errors import DatasetError
 
     if images is not None and labels_only:

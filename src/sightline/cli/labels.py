@@ -24,7 +24,13 @@ class OnDuplicateChoice(enum.StrEnum):
 
 
 Format = Annotated[str | None, typer.Option("--format", metavar="F", help="coco, voc, yolo, ...; found out if not given.")]
-Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The folder that holds the pictures.")]
+Images = Annotated[
+    str | None, typer.Option("--images", metavar="DIR", help="The folder, or prefix on S3, that holds the pictures.")
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch what no folder has from the labels' s3:// addresses. On for labels on S3."),
+]
 LabelAttribute = Annotated[
     list[str] | None,
     typer.Option(

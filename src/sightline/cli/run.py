@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.console import log_to_stderr, note, show
+from sightline.cli.console import here, log_to_stderr, note, show
 from sightline.cli.dataset import Fractions, GroupBy
 from sightline.cli.labels import (
     ClassAttribute,
     Classes,
     ClassName,
+    Download,
     Drop,
     DropRejected,
     Format,
@@ -35,8 +36,11 @@ def run(
         list[str], typer.Argument(metavar="LABELS... [KEY VALUE]...", help="Label files, then Detectron2 keys.")
     ],
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="WORK", help="The folder for everything that is made.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="WORK", parser=here, help="The folder for everything that is made.")
+    ],
     images: Images = None,
+    download: Download = False,
     format: Format = None,
     label_attribute: LabelAttribute = None,
     drop_rejected: DropRejected = False,
@@ -66,7 +70,7 @@ def run(
     log_to_stderr()
     files, keys = labels_and_keys(sources)
     reading = read_options(
-        images=images,
+        images=None,
         label_attribute=label_attribute,
         drop_rejected=drop_rejected,
         rejected=rejected,
@@ -83,6 +87,7 @@ def run(
         files,
         output,
         images=images,
+        download=download,
         format=format,
         reading=reading,
         on_problem=on_problem.value,
@@ -101,7 +106,7 @@ def run(
 
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="WORK", help="The folder for everything that is made.")
+        Path, typer.Option("-o", "--output", metavar="WORK", parser=here, help="The folder for everything that is made.")
     ] = Path("demo"),
     *,
     pictures: Annotated[int, typer.Option(min=20, help="How many to draw; a fifth is held out.")] = 600,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sightline import coco, storage
-from sightline.dataset.pictures import beside, locate, reference
+from sightline.dataset.pictures import Located, beside, locate, reference
 from sightline.errors import DatasetError, ImageError, OnProblem, Problem
 from sightline.geometry.boxes import turn, turn_points
 from sightline.images import Header, check_image
@@ -37,7 +37,7 @@ class FolderReport:
     notes:   facts to know that are no faults
     """
 
-    folder: Path
+    folder: str | Path
     images: int
     boxes: int
     with_pictures: bool
@@ -97,13 +97,13 @@ def create(
     dataset: Dataset,
     to: Path,
     *,
-    pictures: Path | Sequence[Path] | Mapping[str, Path] | None,
+    pictures: Path | Sequence[Path] | Mapping[str, Path] | Located | None,
     on_problem: OnProblem = "error",
     replace: bool = False,
 ) -> FolderReport:
     """A dataset folder at `to`: pictures linked (copied where the file system cannot) and `annotations/all.json`.
 
-    pictures:   folders in which to find them, or {file_name: file}; None: labels only
+    pictures:   folders in which to find them, {file_name: file}, or what `places` found; None: labels only
     on_problem: "skip" leaves out pictures that are missing, damaged or of another size, and lists them in the report
     replace:    an existing folder makes room when the new one is complete
 
@@ -137,9 +137,11 @@ def create(
 
 
 def find_pictures(
-    dataset: Dataset, pictures: Path | Sequence[Path] | Mapping[str, Path]
+    dataset: Dataset, pictures: Path | Sequence[Path] | Mapping[str, Path] | Located
 ) -> tuple[dict[int, Path], dict[int, Problem]]:
     """({image id: its file}, {image id: why there is none})."""
+    if isinstance(pictures, Located):
+        return pictures.paths, pictures.problems
     if isinstance(pictures, Mapping):
         paths = {image.id: pictures[image.file_name] for image in dataset.images if image.file_name in pictures}
         fix = "Add the picture or name the folder that holds it."

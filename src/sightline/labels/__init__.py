@@ -8,12 +8,12 @@ print(imported.report)
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
 
 from sightline import storage
 from sightline.coco import write as write_coco  # `coco` is a module of this package, too
-from sightline.errors import LabelError, OnProblem, nearest
+from sightline.errors import LabelError, OnProblem, RunError, SightlineError, nearest
 from sightline.labels import sequences as video
 from sightline.labels.joining import join
 from sightline.labels.merging import RULES, OnDuplicate
@@ -41,6 +41,12 @@ FILES = {"ground-truth": "output.manifest", "coco": "annotations/{part}.json"}
 
 PICTURE_FOLDERS = {"voc": "JPEGImages", "via": "", "labelme": ""}
 """Where a format has its pictures, below the folder of its labels; `images` where nothing else is said."""
+
+SIZED = {"ground-truth", "coco"}
+"""Formats whose labels always tell the sizes of their pictures."""
+
+OUTPUT = "manifests/output/output.manifest"
+"""Where a labelling job leaves its result."""
 
 HEAD_BYTES = 65_536
 """What a format is recognised by: more than half of a manifest's longest line, and COCO's first keys."""
@@ -186,9 +192,11 @@ def read_by(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
 
 
 def label_file(source: str | Path) -> Path:
-    """The file or folder of labels that `source` names."""
+    """The file or folder of labels that `source` names; one on S3 is fetched, of a labelling job its manifest alone."""
+    if storage.is_remote(str(source)):
+        return fetched_labels(str(source))
     path = storage.local_path(source, "Reading labels")
-    output = path / "manifests" / "output" / "output.manifest"
+    output = path / OUTPUT
     if output.is_file():  # a labelling job's output folder, copied whole
         return output
     try:
@@ -199,6 +207,29 @@ def label_file(source: str | Path) -> Path:
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check its permissions.") from error
     return path
+
+
+def fetched_labels(source: str) -> Path:
+    """`label_file` of an s3:// address. A labelling job's folder holds its whole history; only the outcome counts."""
+    if not PurePosixPath(source).suffix:
+        try:
+            return storage.local_path(f"{source.rstrip('/')}/{OUTPUT}", "Reading labels")
+        except RunError:
+            raise
+        except SightlineError:  # no such folder, or no right to look for one
+            pass
+    return storage.local_path(source, "Reading labels")
+
+
+def pictures_folder(sources: Sequence[str | Path], images: str | Path | None, format: str | None) -> Path | None:
+    """The `images` that readers look into: a prefix on S3 is fetched whole for formats that need its pictures' sizes.
+
+    None for other formats, of whose prefix only the pictures that the labels name will be fetched.
+    """
+    if images is None or not storage.is_remote(str(images)):
+        return None if images is None else Path(images)
+    names = {format_name(format)} if format else {recognise(label_file(source)) for source in sources}
+    return None if names <= SIZED else storage.local_path(images, "Reading pictures")
 
 
 def format_name(name: str) -> str:
