@@ -244,3 +244,20 @@ def test_numbers_of_numpy_and_outlines_are_written_too(tmp_path: Path) -> None:
     dataset = a_dataset([ImageRecord(1, "a.jpg", SIZE, tuple(instances))])
     coco.write(dataset, tmp_path / "all.json")
     assert (tmp_path / "all.json").read_text(encoding="utf-8") == json.dumps(coco.to_json(dataset), ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[NaN, -Infinity]",
+        "[" + "9" * 400 + "]",
+        '{"a": 1, "a": 2}',
+        '["\\ud800", "\\ud83d\\ude00"]',
+        "[1e400, -0, 1E5]",
+        "[" * 500 + "]" * 500,
+    ],
+)
+def test_json_is_taken_as_python_takes_it(text: str) -> None:
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        raw = text.encode(encoding)
+        assert repr(coco.parse(raw)) == repr(json.loads(raw))

@@ -17,7 +17,7 @@ import msgspec
 from sightline import storage
 from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
-from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
+from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle, many_records
 
 OWN_KEY = "sightline"
 LISTS = ("images", "annotations", "categories")
@@ -51,6 +51,7 @@ def read(path: Path) -> Dataset:
     return dataset
 
 
+@many_records()
 def examine(path: Path) -> tuple[Dataset, list[Problem]]:
     """(the sound pictures of a COCO instances file, all that is wrong with the others).
 
@@ -61,12 +62,20 @@ def examine(path: Path) -> tuple[Dataset, list[Problem]]:
         LabelError: the file is not COCO at all.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parse(path.read_bytes())
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
     except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError and UnicodeDecodeError too
         raise LabelError(path, f"is not JSON ({error})", "Give a complete COCO instances file.") from error
     return from_json(content, str(path))
+
+
+def parse(text: bytes) -> object:
+    """As `json.loads`, several times as fast: what msgspec does not take (NaN, UTF-16, what is broken) goes to `json`."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return json.loads(text)
 
 
 def from_json(content: object, where: str) -> tuple[Dataset, list[Problem]]:
@@ -366,6 +375,7 @@ def segmentation_json(segmentation: Polygons | Rle | None) -> object:
     return [list(corners) for corners in segmentation or ()]
 
 
+@many_records()
 def write(dataset: Dataset, path: Path) -> None:
     """The dataset as a COCO instances file, whole or not at all.
 

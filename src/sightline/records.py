@@ -105,7 +105,7 @@ class Dataset:
 
 @contextmanager
 def many_records() -> Iterator[None]:
-    """For the time in which records are made by the million: Python's search for cycles rests.
+    """For the time in which records are made or walked by the million: Python's search for cycles rests.
 
     Records are in none, and it would walk all of them again and again, for a third of the time.
     """
