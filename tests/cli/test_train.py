@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from builders import TINY, a_dataset_folder
 
 from sightline.cli.main import main
-from sightline.cli.train import weights_by_class
+from sightline.cli.train import parts_of_fold, weights_by_class
 from sightline.config.yaml_dialect import load_file
+from sightline.dataset.folds import write_folds
 from sightline.errors import ConfigError
 
 SHORT = [*TINY.split(), "SOLVER.MAX_ITER", "2"]
@@ -102,6 +104,22 @@ def test_wrong_values_are_named(
     assert code == 2
     assert expected in told.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fold_is_trained_and_measured_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    write_folds(copy, 2)
+    words = ("train", "--data", copy, "--fold", 2, "-o", tmp_path / "run", *SHORT, "TEST.EVAL_PERIOD", "2")
+    assert sightline(monkeypatch, *words) == 0
+    assert (tmp_path / "run/model_final.pth").is_file()
+    assert sightline(monkeypatch, "evaluate", tmp_path / "run", "--data", copy, "--split", "fold2_val") == 0
+
+
+def test_a_fold_names_both_parts() -> None:
+    assert parts_of_fold(3, "train", "val") == ("fold3_train", "fold3_val")
+    with pytest.raises(ConfigError, match="--fold: names the parts that --split and --validate-on name, too"):
+        parts_of_fold(3, "train", "test")
 
 
 def test_a_validation_part_that_nothing_measures_on_may_be_broken(

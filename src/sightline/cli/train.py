@@ -53,6 +53,9 @@ def train(
     ),
     split: Annotated[str, typer.Option("--split", help="Which part to train on.")] = "train",
     validate_on: Annotated[str, typer.Option(metavar="PART", help="Which part TEST.EVAL_PERIOD measures on.")] = "val",
+    fold: Annotated[
+        int | None, typer.Option("--fold", metavar="N", min=1, help="Train and measure on a fold that `dataset split` made.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     device: Device = "auto",
     workers: Workers = None,
@@ -101,6 +104,8 @@ def train(
     lines += [f"this run cannot be taken back to Detectron2: {line}" for line in no_way_back(settings)]
     for line in lines if speaks else []:
         note(f"note: {line}")
+    if fold is not None:
+        split, validate_on = parts_of_fold(fold, split, validate_on)
     part = open_part(data, split)
     require_sound(part)
     measures = settings.test.eval_period > 0 or patience > 0 or validate_on != "val"
@@ -159,6 +164,20 @@ def train(
             "seconds": done.seconds,
         },
     )
+
+
+def parts_of_fold(fold: int, split: str, validate_on: str) -> tuple[str, str]:
+    """The parts that a fold trains and measures on.
+
+    Raises:
+        ConfigError: other parts were asked for, too.
+    """
+    from sightline.dataset.folds import TRAIN, VAL, fold_part
+    from sightline.errors import ConfigError
+
+    if (split, validate_on) != ("train", "val"):
+        raise ConfigError("--fold", "names the parts that --split and --validate-on name, too", "Give one or the other.")
+    return fold_part(fold, TRAIN), fold_part(fold, VAL)
 
 
 def validation_part(data: str, name: str) -> "DatasetPart | None":
