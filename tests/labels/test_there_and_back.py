@@ -1,17 +1,24 @@
 """Every format that is written, written and read again: what is kept, exactly, for data sets of any shape."""
 
+import json
 import math
+import subprocess
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import a_picture
+from builders import a_mask, a_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline import labels
+from sightline.errors import LabelError
+from sightline.geometry.masks import decode, encode
+from sightline.images import read_header
 from sightline.labels.outlines import area, bounds
-from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance
+from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance, Rle
 
 SIZE = ImageSize(48, 64)
 ROUNDING_PX = 1e-6
@@ -161,10 +168,89 @@ def test_yolo_outlines_keep_the_area_and_the_bounds(dataset: Dataset) -> None:
 
 
 @settings(max_examples=25)
-@given(datasets(parts=2, crowds=True), st.sampled_from(["coco", "voc", "yolo", "via"]))
+@given(datasets(parts=2, crowds=True), st.sampled_from(["coco", "voc", "yolo", "via", "cvat"]))
 def test_what_a_format_holds_stays_from_then_on(dataset: Dataset, format: str) -> None:
     """Losses happen once: what was read from a format can be written to it without any."""
     once, _ = again(dataset, format)
     twice, lost = again(once, format)
     assert lost == []
     assert_same(once, twice)
+
+
+@settings(max_examples=30)
+@given(datasets(parts=3, crowds=True))
+def test_cvat_keeps_everything(dataset: Dataset) -> None:
+    read, lost = again(dataset, "cvat")
+    assert lost == []
+    assert read.class_names == dataset.class_names
+    assert [image.file_name for image in read.images] == [image.file_name for image in dataset.images]
+    assert_same(dataset, read)
+
+
+@settings(max_examples=30)
+@given(datasets(crowds=True))
+def test_open_images_keeps_the_boxes_of_pictures_that_have_some(dataset: Dataset) -> None:
+    labelled = replace(dataset, images=tuple(image for image in dataset.images if image.instances))
+    if not labelled.images:
+        return
+    read, lost = again(dataset, "open-images")
+    assert any("pictures without objects" in line for line in lost) == (len(labelled.images) < len(dataset.images))
+    assert_same(labelled, read)
+
+
+def test_open_images_boxes_are_of_the_stored_pixels(tmp_path: Path) -> None:
+    box = (4.0, 8.0, 20.0, 12.0)
+    for orientation in range(1, 9):
+        name = f"{orientation}.jpg"
+        a_picture(tmp_path / "pictures" / name, SIZE, orientation=orientation)
+        shown = read_header(tmp_path / "pictures" / name).shown
+        dataset = Dataset((Category(1, "cat"),), (ImageRecord(1, name, shown, (Instance(box, 0),)),))
+        to = tmp_path / str(orientation)
+        assert labels.write(dataset, to, format="open-images", pictures=tmp_path / "pictures") == []
+        (image,) = labels.read(to, images=tmp_path / "pictures").dataset.images
+        assert (image.size, image.instances[0].box) == (shown, pytest.approx(box))
+
+
+def test_pictures_of_one_image_id_are_refused(tmp_path: Path) -> None:
+    images = tuple(ImageRecord(number, name, SIZE) for number, name in enumerate(("a/1.jpg", "b/1.png"), 1))
+    with pytest.raises(LabelError, match="a/1.jpg: shares the ImageID 1 with another picture"):
+        labels.write(Dataset((), images), tmp_path / "out", format="open-images")
+
+
+@pytest.mark.parametrize("format", ["cvat", "open-images"])
+def test_class_names_that_would_come_back_as_others_are_refused(tmp_path: Path, format: str) -> None:
+    with pytest.raises(LabelError, match="' cat': cannot be held by"):
+        labels.write(Dataset((Category(1, " cat"),), ()), tmp_path / "out", format=format)
+
+
+def test_cvat_keeps_masks(tmp_path: Path) -> None:
+    mask = a_mask((3.0, 4.0, 9.0, 11.0), SIZE)
+    ring = decode(mask)
+    ring[6:8, 5:7] = False
+    one = Instance((3.0, 4.0, 9.0, 11.0), 0, True, float(ring.sum()), encode(ring))
+    dataset = Dataset((Category(1, "cat"), Category(2, "unused")), (ImageRecord(1, "1.png", SIZE, (one,)),))
+    assert labels.write(dataset, tmp_path, format="cvat") == []
+    assert labels.read(tmp_path).dataset == dataset
+    wrong = replace(dataset.images[0], instances=(replace(one, segmentation=Rle(SIZE, "~~")),))
+    with pytest.raises(LabelError, match=r"1.png: has run lengths that are no mask"):
+        labels.write(replace(dataset, images=(wrong,)), tmp_path, format="cvat")
+
+
+@pytest.mark.parametrize(
+    ("format", "theirs", "place"), [("cvat", "cvat", "annotations.xml"), ("open-images", "openimages", "")]
+)
+def test_an_independent_reader_sees_the_same_boxes(tmp_path: Path, format: str, theirs: str, place: str) -> None:
+    boxes = ((1.5, 2.0, 10.0, 20.0), (0.0, 0.0, 64.0, 48.0))
+    instances = (Instance(boxes[0], 1), Instance(boxes[1], 0))
+    dataset = Dataset((Category(1, "cat"), Category(2, "dog")), (ImageRecord(1, "1.png", SIZE, instances),))
+    labels.write(dataset, tmp_path / "out", format=format)
+    a_picture(tmp_path / "out/images/1.png", SIZE, format="PNG")
+    source = tmp_path / "out" / (place or "annotations-bbox.csv")
+    arguments = ["convert", "--from", theirs, "--to", "ir-json", "-i", str(source), "-o", str(tmp_path / "ir.json")]
+    done = subprocess.run([sys.executable, "-m", "panlabel", *arguments, "--allow-lossy"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads((tmp_path / "ir.json").read_text())["annotations"]
+    assert [tuple(one["bbox"][key] for key in ("xmin", "ymin", "xmax", "ymax")) for one in seen] == [
+        pytest.approx(box) for box in boxes
+    ]
+    assert [one["category_id"] for one in seen] == [2, 1]

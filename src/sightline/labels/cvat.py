@@ -1,4 +1,4 @@
-"""CVAT's own XML, version 1.1 -> Dataset: "for images", and "for video", whose frames are pictures of one group.
+"""CVAT's own XML, version 1.1 <-> Dataset: "for images", and "for video", whose frames are pictures of one group.
 
 A video's tracks are followed frame by frame: CVAT writes every frame of a track, and marks those that it interpolated; files of
 other tools that hold key frames only have their boxes interpolated here, linearly, as CVAT does.
@@ -19,16 +19,16 @@ from sightline.errors import LabelError, Problem
 from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS
-from sightline.labels.labelme import FAR_PX, within
+from sightline.labels.cvat_writing import FILE
+from sightline.labels.cvat_writing import write as write
 from sightline.labels.markup import number, read_xml, text_at
-from sightline.labels.outlines import bounds, ellipse, outlined
+from sightline.labels.outlines import FAR_PX, bounds, ellipse, outlined, within
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, imported
 from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
 
 NAME = "cvat"
-FILE = "annotations.xml"  # in the archive that CVAT exports
 SHAPES = {"box", "polygon", "mask", "ellipse"}
 UNREAD = {"polyline", "points", "cuboid", "skeleton", "tag"}  # they enclose nothing, or not in the picture's plane
 KEPT = {"label", "occluded", "source", "z_order"}

@@ -24,13 +24,12 @@ from sightline.errors import LabelError, Problem
 from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS, SUFFIXES
-from sightline.labels.labelme import within
-from sightline.labels.outlines import ellipse, is_bounds, outlined
+from sightline.labels.outlines import ellipse, is_bounds, outlined, within
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
-from sightline.labels.writing import lost, require_safe_names, unused_classes
+from sightline.labels.writing import bitmap_of, lost, require_safe_names, unused_classes
 from sightline.names import file_names
-from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance, Rle
+from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance
 from sightline.storage import is_remote
 
 NAME = "label-studio"
@@ -584,7 +583,7 @@ def value_of(instance: Instance, image: ImageRecord, losses: Counter[str]) -> tu
             "closed": True,
         }
     if outline:
-        bitmap = bitmap_of(outline, image)
+        bitmap = bitmap_of(outline, image.size, image.file_name)
         if bitmap.any():
             losses["objects in several parts become masks"] += isinstance(outline, tuple)
             losses["boxes become the bounds of their masks"] += instance.box != masks.bounds(bitmap)
@@ -598,12 +597,3 @@ def value_of(instance: Instance, image: ImageRecord, losses: Counter[str]) -> tu
         "height": (y2 - y1) / height * 100,
         "rotation": 0,
     }
-
-
-def bitmap_of(outline: Rle | tuple[tuple[float, ...], ...], image: ImageRecord) -> masks.Bitmap:
-    if isinstance(outline, tuple):
-        return masks.rasterise(tuple(np.array(part) for part in outline), image.size)
-    try:
-        return masks.decode(outline)
-    except ValueError as error:
-        raise LabelError(image.file_name, f"has run lengths that are no mask ({error})", "Correct the object.") from error

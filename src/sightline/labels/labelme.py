@@ -25,10 +25,10 @@ from sightline.errors import ImageError, LabelError, Problem
 from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS, Header, Limits, header_of, open_checked
-from sightline.labels.outlines import bounds, ellipse, is_bounds, outlined
+from sightline.labels.outlines import FAR_PX, bounds, ellipse, is_bounds, outlined, within
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
-from sightline.labels.writing import label_names, lost, unused_classes
+from sightline.labels.writing import bitmap_of, label_names, lost, unused_classes
 from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
 
@@ -38,9 +38,6 @@ UNREAD = {"line", "linestrip", "point", "points"}  # they enclose nothing
 VERSION = "5.5.0"
 MAX_LOOKED_INTO = 20
 """JSON files of a folder that are looked into to see whether it is one of labelme's."""
-
-FAR_PX = 1e7
-"""No point is so far from its picture: its numbers are damaged."""
 
 EMBEDDED_HEAD = 2**18
 """Characters of an embedded picture that are decoded to find its size; most headers end long before."""
@@ -374,15 +371,6 @@ def from_outlines(polygons: Polygons) -> Part | None:
     return Part(bounds(polygons), polygons) if polygons else None
 
 
-def within(corners: tuple[float, ...], size: ImageSize) -> Polygons:
-    """An outline as it is, or cut off at the edges of its picture if it reaches over them; nothing of it may be left."""
-    box = (0.0, 0.0, float(size.width), float(size.height))
-    x1, y1, x2, y2 = bounds((corners,))
-    if x1 >= 0 and y1 >= 0 and x2 <= size.width and y2 <= size.height:
-        return (corners,)
-    return tuple(tuple(part.tolist()) for part in masks.cut((np.array(corners),), box))
-
-
 def joined_parts(thing: Thing, size: ImageSize) -> Instance:
     """One object of all its parts: a mask if one of them is, else their outlines, else a box around all."""
     box = bounds(tuple(part.box for part in thing.parts))
@@ -437,7 +425,7 @@ def shapes_of(image: ImageRecord, dataset: Dataset, losses: Counter[str]) -> lis
     for group, instance in enumerate(image.instances, 1):
         name, outline = dataset.class_names[instance.label], instance.segmentation
         parts: list[dict[str, object]]
-        mask = bitmap_of(outline, image.file_name) if isinstance(outline, Rle) else None
+        mask = bitmap_of(outline, image.size, image.file_name) if isinstance(outline, Rle) else None
         if mask is not None and mask.any():
             parts = [mask_shape(mask)]
         elif isinstance(outline, tuple) and outline:
@@ -458,13 +446,6 @@ def shapes_of(image: ImageRecord, dataset: Dataset, losses: Counter[str]) -> lis
 
 def pairs(corners: Sequence[float]) -> list[list[float]]:
     return [[x, y] for x, y in zip(corners[0::2], corners[1::2], strict=True)]
-
-
-def bitmap_of(mask: Rle, where: str) -> masks.Bitmap:
-    try:
-        return masks.decode(mask)
-    except ValueError as error:
-        raise LabelError(where, f"has run lengths that are no mask ({error})", "Correct or remove the object.") from error
 
 
 def mask_shape(bitmap: masks.Bitmap) -> dict[str, object]:

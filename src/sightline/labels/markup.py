@@ -7,7 +7,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from sightline.coco import is_number
-from sightline.errors import LabelError
+from sightline.errors import LabelError, Problem
+from sightline.records import Dataset
 
 
 def read_xml(path: Path) -> Element:
@@ -39,3 +40,22 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return found if is_number(found) else None
+
+
+def require_xml_names(dataset: Dataset) -> None:
+    """XML has no control characters, and blanks around a text are layout."""
+    names = [*dataset.class_names, *(image.file_name for image in dataset.images)]
+    problems = [
+        Problem(repr(name), "cannot be held by XML: blanks at its ends or control characters", "Rename it.")
+        for name in dict.fromkeys(names)
+        if name.strip() != name or not holds(name)
+    ]
+    if problems:
+        raise LabelError.collected(problems)
+
+
+def holds(name: str) -> bool:
+    """Whether XML 1.0 gives every character back: no controls, no surrogates, no U+FFFE and U+FFFF."""
+    return all(
+        character >= " " and not "\ud800" <= character <= "\udfff" and character not in "\ufffe\uffff" for character in name
+    )

@@ -1,4 +1,4 @@
-"""Open Images V4 to V7, boxes -> Dataset: CSV files with one row a box, in any order, up to 15 million of them.
+"""Open Images V4 to V7, boxes <-> Dataset: CSV files with one row a box, in any order, up to 15 million of them.
 
 Coordinates are shares of the picture's sides, so that the pictures are needed: ImageID.jpg, by default in the CSV's folder or
 below. Boxes refer to the pixels as stored; `Rotation` (degrees counterclockwise) would turn picture and boxes together, and so
@@ -20,6 +20,7 @@ from sightline.errors import LabelError, Problem, nearest
 from sightline.geometry.boxes import fault, is_empty, turn
 from sightline.images import SUFFIXES
 from sightline.labels.markup import number
+from sightline.labels.open_images_writing import write as write
 from sightline.labels.pictures import size_of
 from sightline.labels.report import Imported, ReadOptions, imported
 from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance

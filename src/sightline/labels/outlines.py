@@ -3,10 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from sightline.records import Box, Instance, Polygons
+import numpy as np
+
+from sightline.geometry import masks
+from sightline.records import Box, ImageSize, Instance, Polygons
 
 ROUND_CORNERS = 64
 """Corners of a polygon that stands for a circle: its area is 0.2 % too small."""
+
+FAR_PX = 1e7
+"""No point is so far from its picture: its numbers are damaged."""
 
 CLOSE_PX = 1e-6
 """How far a box may be from the bounds of its outline and still be these bounds."""
@@ -59,3 +65,12 @@ def joined(polygons: Polygons) -> tuple[float, ...]:
 def is_bounds(box: Box, polygons: Polygons) -> bool:
     """Whether `box` is what `bounds` finds again."""
     return all(abs(one - other) <= CLOSE_PX for one, other in zip(box, bounds(polygons), strict=True))
+
+
+def within(corners: tuple[float, ...], size: ImageSize) -> Polygons:
+    """An outline as it is, or cut off at the edges of its picture if it reaches over them; nothing of it may be left."""
+    box = (0.0, 0.0, float(size.width), float(size.height))
+    x1, y1, x2, y2 = bounds((corners,))
+    if x1 >= 0 and y1 >= 0 and x2 <= size.width and y2 <= size.height:
+        return (corners,)
+    return tuple(tuple(part.tolist()) for part in masks.cut((np.array(corners),), box))

@@ -15,7 +15,7 @@ from sightline import storage
 from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import fault
 from sightline.images import SUFFIXES
-from sightline.labels.markup import number, read_xml, text_at
+from sightline.labels.markup import number, read_xml, require_xml_names, text_at
 from sightline.labels.pictures import Shelf, inside, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import label_names, lost, unused_classes
@@ -227,25 +227,6 @@ def write(dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
         with storage.atomic_write(to / ANNOTATIONS / name) as file:
             ElementTree(element(image, dataset, options.voc_origin)).write(file, encoding="utf-8", xml_declaration=True)
     return [*lost(losses), *unused_classes(dataset)]
-
-
-def require_xml_names(dataset: Dataset) -> None:
-    """XML has no control characters, and blanks around a text are layout."""
-    names = [*dataset.class_names, *(image.file_name for image in dataset.images)]
-    problems = [
-        Problem(repr(name), "cannot be held by XML: blanks at its ends or control characters", "Rename it.")
-        for name in dict.fromkeys(names)
-        if name.strip() != name or not holds(name)
-    ]
-    if problems:
-        raise LabelError.collected(problems)
-
-
-def holds(name: str) -> bool:
-    """Whether XML 1.0 gives every character back: no controls, no surrogates, no U+FFFE and U+FFFF."""
-    return all(
-        character >= " " and not "\ud800" <= character <= "\udfff" and character not in "\ufffe\uffff" for character in name
-    )
 
 
 def element(image: ImageRecord, dataset: Dataset, origin: int) -> Element:

@@ -4,9 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from sightline.errors import LabelError, Problem
+from sightline.geometry import masks
 from sightline.names import fold
-from sightline.records import Dataset
+from sightline.records import Dataset, ImageSize, Polygons, Rle
 
 
 def require_safe_names(dataset: Dataset) -> None:
@@ -60,3 +63,17 @@ def unused_classes(dataset: Dataset) -> list[str]:
     used = {instance.label for image in dataset.images for instance in image.instances}
     names: Sequence[str] = [name for label, name in enumerate(dataset.class_names) if label not in used]
     return [f"classes without objects are forgotten: {', '.join(names)}"] if names else []
+
+
+def bitmap_of(mask: Polygons | Rle, size: ImageSize, where: str) -> masks.Bitmap:
+    """(H, W): the pixels of an object in a picture of `size`.
+
+    Raises:
+        LabelError: run lengths that are no mask.
+    """
+    if isinstance(mask, tuple):
+        return masks.rasterise(tuple(np.array(part) for part in mask), size)
+    try:
+        return masks.decode(mask)
+    except ValueError as error:
+        raise LabelError(where, f"has run lengths that are no mask ({error})", "Correct or remove the object.") from error
