@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from sightline.bundle.load import load_model as load_model
     from sightline.bundle.pack import pack_files as pack_files
     from sightline.bundle.pack import pack_run as pack_run
+    from sightline.checking import check as check
     from sightline.config.sources import load as load_config
     from sightline.dataset.folder import create as create_dataset
     from sightline.dataset.folder import open_part as open_part
-    from sightline.dataset.split import split as split
     from sightline.dataset.folds import write_folds as write_folds
+    from sightline.dataset.split import split as split
     from sightline.dataset.split import write_split as write_split
     from sightline.journey import demo as demo
     from sightline.journey import evaluate as evaluate
@@ -38,6 +39,7 @@ PUBLIC = {
     "Detections": "sightline.records:Detections",
     "Model": "sightline.records:Model",
     "ReadOptions": "sightline.labels:ReadOptions",
+    "check": "sightline.checking:check",
     "connect": "sightline.serving.remote:connect",
     "create_dataset": "sightline.dataset.folder:create",
     "demo": "sightline.journey:demo",
@@ -55,9 +57,9 @@ PUBLIC = {
     "split": "sightline.dataset.split:split",
     "train": "sightline.journey:train",
     "tune": "sightline.tuning.tune:tune",
+    "write_folds": "sightline.dataset.folds:write_folds",
     "write_split": "sightline.dataset.split:write_split",
 }
-    "write_folds": "sightline.dataset.folds:write_folds",
 """Every public name and where it is defined; spelled out twice so that type checkers see them."""
 
 __all__ = [*PUBLIC, "__version__"]  # noqa: PLE0604  # all of them are text

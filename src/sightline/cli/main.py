@@ -7,6 +7,7 @@ import typer
 
 import sightline
 from sightline.cli import bundle, dataset
+from sightline.cli.check import check
 from sightline.cli.console import note
 from sightline.cli.evaluate import evaluate
 from sightline.cli.predict import predict
@@ -29,6 +30,7 @@ OVERRIDES = {"ignore_unknown_options": True}
 
 app.command(cls=dataset.SeveralValues, context_settings=OVERRIDES)(run)
 app.command()(demo)
+dataset.app.command()(check)
 app.add_typer(dataset.app, name="dataset")
 app.command(context_settings=OVERRIDES)(train)
 app.command(context_settings=OVERRIDES)(tune)

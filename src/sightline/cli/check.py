@@ -1,0 +1,36 @@
+"""`sightline dataset check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.console import note, show
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder, a COCO folder, or a COCO file.")],
+    *,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="C", help="Try the anchors of this preset, zoo name or file on the boxes.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against", metavar="LABELS", help="A second labelling of the same pictures, any format; may be repeated."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="REPORT_DIR", help="Write index.html and findings.json there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
+) -> None:
+    """Find what is wrong with a data set before training does. Exit code 1, if anything is grave."""
+    from sightline.checking import PAGE, check
+
+    report = check(folder, config=config, against=against or (), output=output)
+    show(str(report), as_json, report.as_dict())
+    if output is not None:
+        note(f"page: {output / PAGE}")
+    if report.grave:
+        raise typer.Exit(1)
