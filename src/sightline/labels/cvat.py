@@ -19,14 +19,15 @@ from sightline.errors import LabelError, Problem
 from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS
-from sightline.labels.cvat_writing import FILE
-from sightline.labels.cvat_writing import write as write
+from sightline.labels.cvat_writing import FILE, write
 from sightline.labels.markup import number, read_xml, text_at
 from sightline.labels.outlines import FAR_PX, bounds, ellipse, outlined, within
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, imported
 from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
+
+__all__ = ["read", "recognise", "write"]
 
 NAME = "cvat"
 SHAPES = {"box", "polygon", "mask", "ellipse"}

@@ -66,7 +66,7 @@ def shapes_of(instance: Instance, image: ImageRecord, group: int, losses: Counte
     if isinstance(outline, tuple) and outline:
         losses["boxes become the bounds of their outlines"] += not is_bounds(instance.box, outline)
         own = {"group_id": str(group)} if len(outline) > 1 else {}
-        return [Element("polygon", points=points_of(part), **own) for part in outline]
+        return [Element("polygon", {"points": points_of(part), **own}) for part in outline]
     if outline:
         bitmap = bitmap_of(outline, image.size, image.file_name)
         if bitmap.any():

@@ -20,10 +20,12 @@ from sightline.errors import LabelError, Problem, nearest
 from sightline.geometry.boxes import fault, is_empty, turn
 from sightline.images import SUFFIXES
 from sightline.labels.markup import number
-from sightline.labels.open_images_writing import write as write
+from sightline.labels.open_images_writing import write
 from sightline.labels.pictures import size_of
 from sightline.labels.report import Imported, ReadOptions, imported
 from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance
+
+__all__ = ["read", "recognise", "write"]
 
 NAME = "open-images"
 COORDINATES = ("XMin", "YMin", "XMax", "YMax")

@@ -33,7 +33,7 @@ BACK = {6: 8, 8: 6}
 def write(dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
     """The boxes and the class names; boxes, classes and crowds (as groups) are kept, of pictures that have some.
 
-    Open Images' boxes are of the pixels as stored: those of pictures that EXIF turns are turned back, where the pictures are here.
+    Open Images' boxes are of the pixels as stored: those of pictures that are here and that EXIF turns are turned back.
 
     Raises:
         LabelError: two pictures share an ImageID, or a class name has blanks at its ends.
