@@ -128,3 +128,11 @@ def test_every_picture_comes_out_once(parts: list[list[tuple[int, bool]]]) -> No
     }
     again, _ = merge([merged])
     assert again == merged
+
+
+def test_names_that_differ_only_in_blanks_are_one_class() -> None:
+    one, other = a_dataset([a_record(1)], names=("cat ", "dog ")), a_dataset([a_record(2)], names=("cat", "owl"))
+    merged, notes = merge([one, other])
+    assert merged.class_names == ("cat", "dog ", "owl")
+    assert names_of(merged) == [["cat"], ["cat"]]
+    assert notes == ["The classes 'cat ' and 'cat' differ only in blanks; they are one class."]

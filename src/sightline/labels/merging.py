@@ -1,7 +1,7 @@
 """Several datasets as one, their classes joined by name: own jobs with public pictures, last year's labels with this year's."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -103,6 +103,8 @@ def combine(
     check(names, rename, drop, on_duplicate)
     shown = [*places, *(f"dataset {number}" for number in range(len(places) + 1, len(parts) + 1))]
     renamed = {name: rename.get(name, name) for name in names if name not in drop}
+    plain = {name: trimmed for trimmed, name in spellings(renamed.values())}
+    renamed = {name: plain.get(new, new) for name, new in renamed.items()}
     categories = join_categories(parts, renamed)
     labels = {category.name: label for label, category in enumerate(categories)}
     album, problems, twice = Album(), list[Problem](), Counter[tuple[str, str]]()
@@ -123,6 +125,10 @@ def combine(
             album.origins[before].insert(0 if on_duplicate == "last" else len(album.origins[before]), (number, found.file_name))
     merged = Dataset(categories, tuple(numbered(named(album.images))))
     notes = [
+        *(
+            f"The classes {name!r} and {trimmed!r} differ only in blanks; they are one class."
+            for name, trimmed in plain.items()
+        ),
         *(line for part, where in zip(parts, shown, strict=False) for line in told(part, where, renamed, drop)),
         *(f"{where}: {count:,} pictures are in {first}, too; {DONE[on_duplicate]}." for (first, where), count in twice.items()),
     ]
@@ -152,6 +158,16 @@ def check(names: Sequence[str], rename: Mapping[str, str], drop: Collection[str]
         problems.append(Problem("--on-duplicate", f"unknown rule {on_duplicate!r}", nearest(on_duplicate, RULES)))
     if problems:
         raise LabelError.collected(problems)
+
+
+def spellings(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(the name without the blanks at its ends, the name) of names that differ from others only in these."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        found.setdefault(name.strip(), set()).add(name)
+    yield from (
+        (plain, name) for plain, written in sorted(found.items()) if len(written) > 1 for name in sorted(written - {plain})
+    )
 
 
 def join_categories(parts: Sequence[Dataset], renamed: Mapping[str, str]) -> tuple[Category, ...]:
@@ -224,7 +240,7 @@ def told(part: Dataset, where: str, renamed: Mapping[str, str], drop: Collection
                 for image in part.images
             )
             yield f"{where}: the class {name!r} ({counts[name]:,} objects) was dropped; {left:,} pictures lost all objects."
-        elif renamed[name] != name:
+        elif renamed[name] != name and renamed[name] != name.strip():
             yield f"{where}: the class {name!r} ({counts[name]:,} objects) is now {renamed[name]!r}."
 
 
