@@ -272,11 +272,11 @@ def refusals(path: Path) -> Iterator[None]:
 
 
 def head_of(path: Path) -> bytes:
-    """What a file begins with; nothing of a folder."""
+    """What a file begins with, after its byte order mark; nothing of a folder."""
     if path.is_dir():
         return b""
     with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+        return file.read(HEAD_BYTES).removeprefix(b"\xef\xbb\xbf")
 
 
 def written() -> list[str]:

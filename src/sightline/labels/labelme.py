@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,11 +27,11 @@ from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS, Header, Limits, header_of, open_checked
 from sightline.labels.outlines import FAR_PX, bounds, ellipse, is_bounds, outlined, within
+from sightline.labels.pages import Page, assemble, collect
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import bitmap_of, label_names, lost, unused_classes
-from sightline.names import file_names
-from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
+from sightline.records import Box, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
 
 NAME = "labelme"
 KEYS = re.compile(rb'"(shapes|imagePath|imageData)"\s*:')
@@ -65,17 +66,6 @@ class Thing:
 
 
 @dataclass(slots=True)
-class Page:
-    """One picture: what its JSON file calls it, its file where it is here, its size and its objects."""
-
-    place: str
-    reference: str
-    picture: Path | None
-    size: ImageSize
-    objects: list[tuple[str, Instance]]
-
-
-@dataclass(slots=True)
 class Sheet:
     """What was met on the way. unread: shapes that enclose nothing, by kind; strangers: JSON files that are not labelme's."""
 
@@ -94,7 +84,7 @@ def recognise(path: Path, head: bytes) -> bool:
 def is_labelme(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            head = file.read(2**16)
+            head = file.read(2**16).removeprefix(b"\xef\xbb\xbf")
     except OSError:
         return True  # so that reading it says what is wrong
     return head.lstrip()[:1] == b"{" and bool(KEYS.search(head))
@@ -107,18 +97,12 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
         LabelError: a folder holds no JSON file of labelme.
     """
     sheet = Sheet()
-    pages: dict[str, Page] = {}
-    for path in paths:
-        for file in files_in(path, sheet):
-            try:
-                page = read_file(file, path if path.is_dir() else path.parent, options.images, sheet)
-                if page.reference in pages:
-                    what = f"labels {page.reference} again, after {pages[page.reference].place}"
-                    raise LabelError(file, what, "Keep one of the two files.")
-                pages[page.reference] = page
-            except LabelError as error:
-                sheet.problems.extend(error.problems)
-    dataset, pictures = assemble(list(pages.values()))
+    readers = (
+        partial(read_file, file, path if path.is_dir() else path.parent, options.images, sheet)
+        for path in paths
+        for file in files_in(path, sheet)
+    )
+    dataset, pictures = assemble(collect(readers, sheet.problems, "Keep one of the two files."))
     return imported(NAME, paths, dataset, problems=sheet.problems, notes=notes(sheet), pictures=pictures)
 
 
@@ -131,22 +115,6 @@ def files_in(path: Path, sheet: Sheet) -> list[Path]:
         raise LabelError(path, "holds no JSON file of labelme", "Name the folder that labelme saved in.")
     sheet.strangers += sorted(set(files) - set(own))
     return own
-
-
-def assemble(pages: Sequence[Page]) -> tuple[Dataset, dict[str, Path]]:
-    """(the dataset, {file name: its picture})."""
-    names = sorted({name for page in pages for name, _ in page.objects})
-    labels = {name: label for label, name in enumerate(names)}
-    images: list[ImageRecord] = []
-    pictures: dict[str, Path] = {}
-    safe = file_names([page.reference for page in pages], keep_folders=True)
-    for number, (name, page) in enumerate(zip(safe, pages, strict=True), 1):
-        instances = tuple(Instance(one.box, labels[kind], one.crowd, one.area, one.segmentation) for kind, one in page.objects)
-        source = "" if name == page.reference else page.reference
-        images.append(ImageRecord(number, name, page.size, instances, source))
-        if page.picture is not None:
-            pictures[name] = page.picture
-    return Dataset(tuple(Category(number, name) for number, name in enumerate(names, 1)), tuple(images)), pictures
 
 
 def notes(sheet: Sheet) -> list[str]:
@@ -174,7 +142,8 @@ def read_file(path: Path, base: Path, images: Path | None, sheet: Sheet) -> Page
     reference = posixpath.normpath(posixpath.join(relative, *parts))
     size = read_size(fields, path, picture)
     objects = read_shapes(shapes, size, str(path), sheet)
-    return Page(str(path), re.sub(r"^(\.\./)+", "", reference), picture, size, objects)
+    name = re.sub(r"^(\.\./)+", "", reference)
+    return Page(str(path), name, name, size, objects, picture)
 
 
 def read_json(path: Path) -> Mapping[str, object]:
