@@ -76,31 +76,37 @@ class Store:
         return {"RequestPayer": "requester"} if self.settings.requester_pays else {}
 
 
-@functools.lru_cache(maxsize=4)
 def connect(settings: Settings) -> Store:
-    """The connection of these settings; made once, since that takes a third of a second. No request is sent.
+    """The connection of these settings. No request is sent.
 
     Raises:
         MissingDependencyError: boto3 is not installed.
         SightlineError: AWS's own configuration is broken.
     """
+    return Store(client(settings.aws, settings.anonymous, settings.endpoint), settings)
+
+
+@functools.lru_cache(maxsize=4)
+def client(aws: tuple[tuple[str, str], ...], anonymous: bool, endpoint: str) -> Any:
+    """boto3's client for an environment; made once, since that takes a third of a second."""
     boto3 = require("boto3", "aws", "s3://")
     from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    options: dict[str, Any] = {"signature_version": UNSIGNED} if settings.anonymous else {}
-    if settings.endpoint:  # other servers that speak S3 know no buckets as host names, and few the newer checksums
+    options: dict[str, Any] = {"signature_version": UNSIGNED} if anonymous else {}
+    if "AWS_MAX_ATTEMPTS" not in dict(aws):
+        options["retries"] = {"mode": "standard", "max_attempts": ATTEMPTS}
+    if endpoint:  # other servers that speak S3 know no buckets as host names, and few the newer checksums
         options["s3"] = {"addressing_style": "path"}
         options["request_checksum_calculation"] = options["response_checksum_validation"] = "when_required"
     config = Config(
         max_pool_connections=CONNECTIONS,
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
-        retries={"mode": "standard", "max_attempts": ATTEMPTS},
         **options,
     )
     try:
-        return Store(boto3.session.Session().client("s3", config=config), settings)
+        return boto3.session.Session().client("s3", config=config)
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no address
         raise SightlineError("AWS configuration", f"cannot be used ({error})", "Correct AWS_* or ~/.aws/config.") from error

@@ -1,0 +1,79 @@
+"""Files and folders to S3: made here, sent when complete, unchanged ones not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from sightline import storage
+from sightline.errors import SightlineError
+from sightline.s3 import objects, uploads
+
+from .conftest import BUCKET, Bucket, Server
+
+
+def test_a_file_goes_up_under_its_key(bucket: Bucket) -> None:
+    with storage.output_path(f"s3://{BUCKET}/out/a %20+ü.json", "A file") as path:
+        storage.write_json(path, {"a": 1})
+    assert bucket.keys() == ["out/a %20+ü.json"]
+    assert bucket.client.head_object(Bucket=BUCKET, Key="out/a %20+ü.json")["ContentType"] == "application/json"
+
+
+def test_what_fails_sends_nothing(bucket: Bucket) -> None:
+    with pytest.raises(ValueError, match="stop"), storage.output_path(f"s3://{BUCKET}/a", "A file") as path:
+        path.write_bytes(b"half")
+        raise ValueError("stop")
+    assert bucket.keys() == []
+
+
+def make(folder: Path, small: bytes = b"small") -> None:
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "a.jpg").write_bytes(b"picture")
+    (folder / "annotations.json").write_bytes(small)
+    (folder / "large.bin").write_bytes(bytes(objects.PART_BYTES + 1))
+
+
+def test_a_folder_goes_up_once_and_then_only_what_changed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"s3://{BUCKET}/out"
+    with storage.output_path(address, "A folder") as path:
+        make(path)
+    assert bucket.keys() == ["out/annotations.json", "out/images/a.jpg", "out/large.bin"]
+    assert bucket.asked.index("PutObject") < bucket.asked.index("CreateMultipartUpload")
+    bucket.asked.clear()
+    with storage.output_path(address, "A folder") as path:
+        make(path)
+    assert bucket.asked == ["HeadBucket", "ListObjectsV2"]
+    with storage.output_path(address, "A folder") as path:
+        make(path, b"other")
+    assert bucket.asked.count("PutObject") == 1
+    assert bucket.get("out/annotations.json") == b"other"
+
+
+def test_pictures_go_before_labels(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "made")
+    batches: list[list[str]] = []
+    monkeypatch.setattr(uploads, "upload", lambda store, files: batches.append([address.key for address in files]))
+    uploads.upload_folder(storage.store(), tmp_path / "made", uploads.Address(BUCKET, "out"))
+    assert batches == [["out/images/a.jpg"], ["out/annotations.json", "out/large.bin"]]
+
+
+def test_a_missing_bucket_is_told_before_the_work(bucket: Bucket) -> None:
+    with (
+        pytest.raises(SightlineError, match=r"^s3://nobody/a: there is no bucket 'nobody'\. Create it"),
+        storage.output_path("s3://nobody/a", "A file"),
+    ):
+        pytest.fail("the block must not run")
+
+
+def test_a_file_needs_a_whole_key(bucket: Bucket) -> None:
+    with (
+        pytest.raises(SightlineError, match=r"names a folder, and A file is one file\. Give the whole key\.$"),
+        storage.output_path(f"s3://{BUCKET}/out/", "A file") as path,
+    ):
+        path.write_bytes(b"x")
+
+
+def test_refusals_name_the_action(server: Server, tmp_path: Path) -> None:
+    server.fails(403, "AccessDenied")
+    (tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(SightlineError, match="access is denied: s3:PutObject"):
+        uploads.upload(storage.store(), {uploads.Address("bkt", "a"): tmp_path / "a"})
