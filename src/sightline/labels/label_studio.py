@@ -9,8 +9,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
@@ -25,11 +26,11 @@ from sightline.geometry import masks
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import DISK_LIMITS, SUFFIXES
 from sightline.labels.outlines import ellipse, is_bounds, outlined, within
+from sightline.labels.pages import Page, assemble, collect
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import bitmap_of, lost, require_safe_names, unused_classes
-from sightline.names import file_names
-from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance
+from sightline.records import Dataset, ImageRecord, ImageSize, Instance
 from sightline.storage import is_remote
 
 NAME = "label-studio"
@@ -64,18 +65,6 @@ class Task:
 
 
 @dataclass(slots=True)
-class Page:
-    """One picture that was labelled. name: what the file is called; source: where Label Studio has it."""
-
-    place: str
-    name: str
-    source: str
-    size: ImageSize
-    objects: list[tuple[str, Instance]]
-    picture: Path | None
-
-
-@dataclass(slots=True)
 class Sheet:
     """What was met on the way. chosen: tasks of several annotations, for which a rule decided."""
 
@@ -106,40 +95,16 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
         LabelError: a file is no list of tasks.
     """
     sheet = Sheet()
-    pages: dict[str, Page] = {}
-    for path in paths:
-        file = path / FILE if path.is_dir() else path
-        shelf = Shelf([*([options.images] if options.images else []), file.parent / "images", file.parent])
-        for task in read_tasks(file, sheet):
-            try:
-                page = read_task(task, shelf, options.on_duplicate, sheet)
-                if page is None:
-                    continue
-                if page.source in pages:
-                    what = f"labels {page.source} again, after {pages[page.source].place}"
-                    raise LabelError(task.place, what, "Keep one of the two tasks.")
-                pages[page.source] = page
-            except LabelError as error:
-                sheet.problems.extend(error.problems)
-    dataset, pictures = assemble(list(pages.values()))
+    dataset, pictures = assemble(collect(tasks_of(paths, options, sheet), sheet.problems, "Keep one of the two tasks."))
     return imported(NAME, paths, dataset, problems=sheet.problems, notes=list(notes(sheet)), pictures=pictures)
 
 
-def assemble(pages: Sequence[Page]) -> tuple[Dataset, dict[str, Path]]:
-    """(the dataset, {file name: its picture})."""
-    classes = sorted({name for page in pages for name, _ in page.objects})
-    labels = {name: label for label, name in enumerate(classes)}
-    images: list[ImageRecord] = []
-    pictures: dict[str, Path] = {}
-    plain = [page.name for page in pages]  # without the marks of uploads, unless that makes two names one
-    references = [page.source if plain.count(page.name) > 1 else page.name for page in pages]
-    keep = not any(map(is_remote, references))
-    for identity, (name, page) in enumerate(zip(file_names(references, keep_folders=keep), pages, strict=True), 1):
-        instances = tuple(replace(one, label=labels[kind]) for kind, one in page.objects)
-        images.append(ImageRecord(identity, name, page.size, instances, "" if page.source == name else page.source))
-        if page.picture is not None:
-            pictures[name] = page.picture
-    return Dataset(tuple(Category(identity, name) for identity, name in enumerate(classes, 1)), tuple(images)), pictures
+def tasks_of(paths: Sequence[Path], options: ReadOptions, sheet: Sheet) -> Iterator[Callable[[], Page | None]]:
+    """A reader for every task of all files."""
+    for path in paths:
+        file = path / FILE if path.is_dir() else path
+        shelf = Shelf([*([options.images] if options.images else []), file.parent / "images", file.parent])
+        yield from (partial(read_task, task, shelf, options.on_duplicate, sheet) for task in read_tasks(file, sheet))
 
 
 def notes(sheet: Sheet) -> Iterator[str]:
@@ -299,7 +264,7 @@ def read_task(task: Task, shelf: Shelf, on_duplicate: str, sheet: Sheet) -> Page
     objects = read_regions(regions, size, task.place, sheet)
     if len(counting) > 1:
         objects = list(dict.fromkeys(objects))  # what two people drew alike is one object
-    return Page(task.place, name, task.source, size, objects, picture)
+    return Page(task.place, task.source, name, size, objects, picture)
 
 
 def find_picture(names: Sequence[str], shelf: Shelf) -> Path | None:
