@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from typer.testing import CliRunner
 
 from sightline import coco, labels
-from sightline.checking import anchors_of, check
+from sightline.checking import ROWS_PER_KIND, anchors_of, check
 from sightline.cli.check import check as command
 from sightline.config.sources import load as load_config
 from sightline.config.sources import preset_names
@@ -150,3 +150,17 @@ def test_real_bees_against_the_second_labelling(shared: Path, tmp_path: Path) ->
     assert report.agreement is not None
     assert (report.agreement.pictures, report.agreement.matched) == (499, 446)
     assert report.agreement.mean_iou == pytest.approx(0.760, abs=0.001)
+
+
+def test_the_page_is_capped_kind_by_kind_and_json_is_not(sound: Path) -> None:
+    """Hundreds of findings of one kind do not push another one off the page."""
+    tiny = tuple(an_instance(0, (float(x), float(y), x + 2.0, y + 2.0)) for x in range(0, 90, 4) for y in range(0, 70, 4))
+    dataset = coco.read(sound / "annotations/all.json")
+    images = (a_record(1, instances=tiny), *dataset.images[1:])
+    coco.write(a_dataset(images), sound / "annotations/all.json")
+    report = check(sound, output=sound / "report")
+    html = (sound / "report/index.html").read_text()
+    assert len(tiny) > ROWS_PER_KIND
+    assert f"{ROWS_PER_KIND} of {len(report.findings)} findings are shown" in html
+    assert html.count("<figure ") == 6
+    assert len(json.loads((sound / "report/findings.json").read_text())["findings"]) == len(tiny)

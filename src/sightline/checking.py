@@ -11,22 +11,25 @@ from sightline.config.schema import Config
 from sightline.config.sources import load as load_config
 from sightline.dataset.check.anchors import Anchors
 from sightline.dataset.check.findings import KINDS, Finding, Mark, by_gravity
+from sightline.dataset.check.pictures import read_small
 from sightline.dataset.check.report import Report
 from sightline.dataset.check.run import run
 from sightline.dataset.check.subject import Picture, Subject, read_subject
 from sightline.dataset.folder import parts_of
 from sightline.errors import ConfigError, DatasetError, ImageError
-from sightline.images import read_image
-from sightline.records import Dataset, ImageSize
+from sightline.records import Dataset
 from sightline.storage import write_json, write_text
-from sightline.view.check_page import MAX_ROWS, Numbers, Row, Shown, check_page
-from sightline.view.pages import Column, Outline, Table, picture_uri
+from sightline.view.check_page import Numbers, Row, Shown, check_page
+from sightline.view.pages import THUMBNAIL_SIDE_PX, Column, Outline, Table, picture_uri
 
 PAGE, FINDINGS = "index.html", "findings.json"
 """What a report folder holds."""
 
 PICTURES_PER_KIND, MAX_PICTURES = 6, 80
 """Findings that are shown with their pictures: some 2 MB a page, however large the data set."""
+
+ROWS_PER_KIND = 200
+"""Findings of each kind in the page's table."""
 
 STAGE_STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 
@@ -162,7 +165,11 @@ def rows_of(findings: Sequence[Finding], pictures: Mapping[str, Picture]) -> lis
     """The rows of the page's table; the worst few of each kind with their pictures."""
     shown: Counter[str] = Counter()
     rows = []
-    for one in findings[:MAX_ROWS]:
+    of_kind: Counter[str] = Counter()
+    for one in findings:
+        of_kind[one.kind] += 1
+        if of_kind[one.kind] > ROWS_PER_KIND:
+            continue
         names = [name for name in (one.picture, one.beside) if name in pictures]
         thumbnails: tuple[Shown, ...] = ()
         if names and shown[one.kind] < PICTURES_PER_KIND and sum(shown.values()) < MAX_PICTURES:
@@ -178,11 +185,11 @@ def thumbnail(picture: Picture, marks: Sequence[Mark]) -> Shown | None:
     if picture.path is None:
         return None
     try:
-        image = read_image(picture.path)
+        image, size = read_small(picture.path, THUMBNAIL_SIDE_PX)
     except ImageError:
         return None
     outlines = tuple(Outline(mark.box, mark.label, mark.other) for mark in marks)
-    return Shown(picture_uri(image), ImageSize(*image.shape[:2]), picture.name, outlines)
+    return Shown(picture_uri(image), size, picture.name, outlines)
 
 
 def anchor_tables(report: Report) -> list[tuple[str, str, Table]]:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 520, 340
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 22, 10, 40
 SERIES = 8
 """Colours there are; later series take the first again."""
 
-MAX_BARS = 40
+MAX_BARS = 30
 LETTER_PX = 6.6
 """Mean width of a letter at the charts' 12 px."""
 
@@ -181,7 +181,7 @@ def scatter(
     across: str,
     upwards: str,
 ) -> Chart:
-    """(P, 2) positive points on logarithmic axes; groups: (P,) index into `names`."""
+    """(P, 2) positive points on logarithmic axes; groups: (P,) index into `names`; the largest have a colour each."""
     safe = np.maximum(points, 1e-3)
     low = 10 ** math.floor(math.log10(max(float(safe.min(initial=10)), 0.1)))
     high = max(10 ** math.ceil(math.log10(float(safe.max(initial=100)))), low * 10)
@@ -198,16 +198,18 @@ def scatter(
         Words((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, across, "middle"),
         Words(12, (TOP + HEIGHT - BOTTOM) / 2, upwards, "middle", turned=True),
     ]
-    present = [group for group in range(len(names)) if (groups == group).any()]
+    counts = np.bincount(groups, minlength=len(names))
+    present = [group for group in np.argsort(-counts, kind="stable").tolist() if counts[group]]
+    styles = {group: style_of(min(rank, SERIES - 1)) for rank, group in enumerate(present)}
     rows = []
-    for group in present:
+    for group in sorted(present, key=lambda one: (styles[one] != style_of(SERIES - 1), -int(counts[one]))):  # small ones on top
         mine = groups == group
-        marks.append(Dots(tuple(zip(xs[mine].tolist(), ys[mine].tolist(), strict=True)), style_of(group)))
+        marks.append(Dots(tuple(zip(xs[mine].tolist(), ys[mine].tolist(), strict=True)), styles[group]))
         middle = np.median(points[mine], axis=0)
         rows.append((names[group], f"{mine.sum():,}", f"{middle[0]:.4g}", f"{middle[1]:.4g}"))
-    legend = tuple((style_of(group), names[group]) for group in present[:SERIES]) if len(present) > 1 else ()
-    more = len(present) - SERIES
-    legend += (("", f"and {more} more, in the same colours"),) if more > 0 else ()
+    shown = present[: SERIES - 1] if len(present) > SERIES else present
+    legend = tuple((styles[group], names[group]) for group in shown) if len(present) > 1 else ()
+    legend += ((style_of(SERIES - 1), f"{len(present) - len(shown)} others"),) if len(shown) < len(present) else ()
     description = f"{len(points):,} points, both axes logarithmic from {low:g} to {high:g}"
     heads = ("", "points", f"median {across}", f"median {upwards}")
     return Chart(id, title, description, tuple(marks), heads, tuple(rows), legend)

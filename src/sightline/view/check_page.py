@@ -26,9 +26,6 @@ from sightline.view.pages import (
     render,
 )
 
-MAX_ROWS = 2_000
-"""Findings in the page's table, the gravest first; the others are in findings.json."""
-
 COLUMNS = (
     Column("Gravity", filter=True),
     Column("Kind", filter=True),
@@ -91,7 +88,8 @@ def check_page(
 ) -> str:
     """The page's HTML.
 
-    counts: gravity -> how many findings there are of it, on the page or not
+    rows:   the gravest first
+    counts: gravity -> how many findings there are of it, among `rows` or not
     tables: (title, sentence, table) of sections of their own: anchors, agreement
     """
     tiles = Tiles(tuple(Tile(name, f"{count:,}", name if count else "good") for name, count in counts.items()))
@@ -108,11 +106,10 @@ def check_page(
 def findings_blocks(rows: Sequence[Row], total: int) -> tuple[Text | Table, ...]:
     if not rows:
         return (Text("Nothing was found."),)
-    shown = rows[:MAX_ROWS]
-    table = Table(FINDINGS, COLUMNS, tuple(cells(row, number) for number, row in enumerate(shown)), searchable=True)
-    if total == len(shown):
+    table = Table(FINDINGS, COLUMNS, tuple(cells(row, number) for number, row in enumerate(rows)), searchable=True)
+    if total == len(rows):
         return (table,)
-    return (Text(f"{len(shown):,} of {total:,} findings are shown, the gravest first; findings.json has all."), table)
+    return (Text(f"{len(rows):,} of {total:,} findings are shown, the worst of each kind; findings.json has all."), table)
 
 
 def cells(row: Row, number: int) -> tuple[Cell, ...]:
@@ -122,7 +119,7 @@ def cells(row: Row, number: int) -> tuple[Cell, ...]:
 
 def gallery(rows: Sequence[Row]) -> Gallery:
     figures = []
-    for number, row in enumerate(rows[:MAX_ROWS]):
+    for number, row in enumerate(rows):
         for place, one in enumerate(row.shown):
             figures.append(
                 Figure(

@@ -7,8 +7,9 @@ from builders import SIZE, a_picture, a_record
 from PIL import Image as Pillow
 
 from sightline.dataset import alike
-from sightline.dataset.check.pictures import findings_of, look_at, look_at_all
+from sightline.dataset.check.pictures import findings_of, look_at, look_at_all, read_small
 from sightline.dataset.check.subject import Picture
+from sightline.errors import ImageError
 from sightline.records import ImageSize
 
 
@@ -85,6 +86,17 @@ def a_saved(path: Path, picture: Pillow.Image, **options: object) -> Path:
 def test_pixels_that_are_not_plain_rgb(mode: str, format: str, name: str, kinds: set[str], tmp_path: Path) -> None:
     picture = Pillow.new(mode, (SIZE.width, SIZE.height))
     assert set(seen_kinds(a_saved(tmp_path / name, picture, format=format))) == kinds
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_small_copy_keeps_the_full_size(orientation: int, tmp_path: Path) -> None:
+    size = ImageSize(1600, 2400)
+    image, told = read_small(a_picture(tmp_path / "a.jpg", size, orientation=orientation), 200)
+    assert told == (size if orientation == 1 else ImageSize(2400, 1600))
+    assert 200 <= max(image.shape[:2]) <= 600
+    assert image.shape[0] / image.shape[1] == pytest.approx(told.height / told.width, rel=0.02)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_small(tmp_path / "gone.jpg", 200)
 
 
 def test_animation(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,22 @@ def shown(opened: Pillow.Image) -> Image:
     """(H, W, 3) RGB as EXIF turns it."""
     turned = ImageOps.exif_transpose(opened) if orientation_of(opened) != 1 else opened
     return np.asarray(to_rgb(turned))
+
+
+def read_small(path: Path, side: int) -> tuple[Image, ImageSize]:
+    """(the picture as EXIF turns it, a JPEG at the least scale that has `side` px; its full size, turned as well).
+
+    Raises:
+        ImageError: as `sightline.images.read_image`.
+    """
+    opened = open_checked(read_bytes(path), path, DISK_LIMITS)
+    try:
+        size = header_of(opened).shown
+        opened.draft("RGB", (side, side))
+        opened.load()
+        return shown(opened), size
+    except Exception as error:  # as in `images.decode_image`
+        raise ImageError(path, f"is damaged or cut off ({error})", "Replace the file.") from error
 
 
 def traits_of(opened: Pillow.Image, size_bytes: int) -> Traits:
