@@ -31,8 +31,8 @@ from sightline.labels.survey import (
     recognise,
     survey,
 )
-from sightline.names import file_names
 from sightline.labels.writing import lost, unused_classes
+from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord, Instance, many_records
 
 __all__ = ["read", "recognise", "write"]

@@ -24,12 +24,11 @@ from sightline.labels.survey import (
     VIDEO_KEYS,
     Attribute,
     choose_attributes,
-    class_name,
     created,
+    examine_box,
     metadata,
     objects,
     order_classes,
-    read_box,
 )
 from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance
@@ -291,15 +290,11 @@ def add_frame(
 
 def read_entry(entry: object, size: ImageSize, class_map: Mapping[str, object], place: str) -> tuple[Box, str]:
     """(a box, sound or empty; its class name). Numbers may be text here, the class id always is."""
-    if not isinstance(entry, dict):
-        raise LabelError(place, f"is a JSON {type(entry).__name__}, not an object", "Correct or remove it.")
-    box = read_box({key: number(entry.get(key)) for key in ("left", "top", "width", "height")}, place)
-    if is_empty(box):
-        return box, ""
-    wrong = fault(box, size)
-    if wrong:
-        raise LabelError(place, wrong, "Correct left, top, width and height, in pixels of this frame.")
-    return box, class_name(entry.get("class-id"), class_map, place)
+    if isinstance(entry, dict):
+        entry = {key: number(entry.get(key)) for key in ("left", "top", "width", "height")} | {
+            "class_id": entry.get("class-id")
+        }
+    return examine_box(entry, size, class_map, place)
 
 
 def number(value: object) -> object:
