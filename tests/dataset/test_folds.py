@@ -89,6 +89,14 @@ def test_folds_keep_what_they_had(tmp_path: Path) -> None:
     assert (asked["folds"], asked["keep_from"]) == (4, str(first))
 
 
+def test_rules_of_the_split_that_the_folds_lack_are_told(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "set", 80)
+    write_split(folder, group_by=["prefix:2"])
+    assert write_folds(folder, 2, group_by="prefix:2").told == []
+    (told,) = write_folds(folder, 2).told
+    assert told.startswith("The split was grouped by prefix:2, the folds are not. Add --group-by 'prefix:2'")
+
+
 def test_too_few(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "set", 4)
     with pytest.raises(DatasetError, match=r"folds: are 1\. Ask for 2 or more"):

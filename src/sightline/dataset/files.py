@@ -62,6 +62,15 @@ def written_folds(folder: Path) -> set[str]:
     return {part for part in both if annotations_file(folder, part).is_file()}
 
 
+def asked_rules(folder: Path) -> list[str]:
+    """The rules that the split of this folder was grouped by."""
+    try:
+        rules = json.loads((folder / SPLIT_FILE).read_text(encoding="utf-8"))["group_by"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [str(rule) for rule in rules] if isinstance(rules, list) else []
+
+
 def recorded(path: Path) -> set[str]:
     """The parts that split.json or folds.json tells of; none if it is missing or damaged."""
     try:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sightline.dataset.files import FOLDS_FILE, open_whole, replace_parts, written_parts
+from sightline.dataset.files import FOLDS_FILE, asked_rules, open_whole, replace_parts, written_parts
 from sightline.dataset.folder import open_part
 from sightline.dataset.groups import group_images
 from sightline.dataset.kept import TEST, Held, hold, kept_parts, named_pictures
@@ -65,7 +65,8 @@ def write_folds(
     kept = {image.file_name: kept[image.file_name] for image in held.rest.images if image.file_name in kept}
     shares = dict.fromkeys(vals, 1 / count)
     parts = split(held.rest, shares, seed=seed, kept=kept)
-    table = fold_table(parts, held, Counter(kept.values()), told_of_groups(dataset, kept, held))
+    told = [*told_of_groups(dataset, kept, held), *told_of_rules(folder, listed(group_by))]
+    table = fold_table(parts, held, Counter(kept.values()), told)
     asked = {"folds": count, "seed": seed, "group_by": listed(group_by)}
     asked |= {"keep_from": str(keep_from) if keep_from else None, "test_from": str(test_from) if test_from else None}
     made = fold_parts(list(parts.values()))
@@ -78,6 +79,17 @@ def write_folds(
 def split_test(folder: Path) -> set[str]:
     """The file names of the test part that a split made; none without one."""
     return {image.file_name for image in open_part(folder, TEST).dataset.images} if TEST in written_parts(folder) else set()
+
+
+def told_of_rules(folder: Path, rules: list[str]) -> list[str]:
+    """That the split of this folder was grouped by rules which the folds are not."""
+    missing = [rule for rule in asked_rules(folder) if rule not in rules]
+    if not missing:
+        return []
+    words = " ".join(f"--group-by {rule!r}" for rule in missing)
+    return [
+        f"The split was grouped by {' and '.join(missing)}, the folds are not. Add {words} to keep those together here, too."
+    ]
 
 
 def fold_table(parts: dict[str, Dataset], held: Held, kept: Counter[str], notes: list[str]) -> SplitTable:

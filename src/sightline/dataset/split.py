@@ -329,7 +329,7 @@ def write_split(
     reached = {name: share * len(held.rest.images) / max(len(dataset.images), 1) for name, share in shares.items()}
     if test_from:
         parts[TEST] = held.test
-    told = [*told_of_groups(dataset, kept, held), *told_of_moves(folder, parts)]
+    told = [*told_of_groups(dataset, kept, held), *([] if test_from else told_of_moves(folder, parts))]
     table = split_table(parts, reached, kept=Counter(kept.values()), notes=told)
     asked = {"fractions": shares, "seed": seed, "group_by": listed(group_by)}
     asked |= {"keep_from": str(keep_from) if keep_from else None, "test_from": str(test_from) if test_from else None}
