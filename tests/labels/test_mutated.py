@@ -15,7 +15,7 @@ from specimens import NAMES, Specimen, changed, damaged, make, tree
 
 from sightline import labels
 from sightline.dataset import folder as dataset_folder
-from sightline.errors import SightlineError
+from sightline.errors import LabelError, SightlineError
 from sightline.labels.report import Imported
 from sightline.names import safe_name
 
@@ -202,3 +202,10 @@ def test_damage_of_real_files_is_told(shared: Path, tmp_path: Path, pattern: str
     for damage in (damaged, changed) * 8:
         (folder / real.name).write_bytes(damage(whole, lambda most: choices.randint(0, most)))
         assert_survives(specimen)
+
+
+def test_a_file_of_another_kind_given_as_yolo_is_refused_before_it_takes_hours(tmp_path: Path) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_bytes(b"names: [" + b"x, " * 500_000 + b"y]")
+    with pytest.raises(LabelError, match="data.yaml: has more than 1,048,576 bytes"):
+        labels.read(path, format="yolo")

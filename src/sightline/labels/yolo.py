@@ -32,6 +32,7 @@ YAML_SUFFIXES = (".yaml", ".yml")
 IMAGES, LABELS = "images", "labels"
 BOX_NUMBERS, LEAST_OUTLINE, ORIENTED = 4, 6, 8
 MAX_DEPTH = 20
+MAX_CONFIG_BYTES = 2**20  # a thousand names take 20 kB, and PyYAML some ten seconds for a megabyte
 ROUNDING = 1e-6
 """Share of a picture that numbers of six digits may reach outside of it; more is counted, more than 1 px is a problem."""
 
@@ -132,7 +133,11 @@ def read_config(path: Path) -> Config:
 def parse_yaml(path: Path) -> object:
     """YAML without anything clever: every scalar stays text (a class may be called `no` or `1.0`), aliases are refused."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+        if len(raw) > MAX_CONFIG_BYTES:
+            raise LabelError(path, f"has more than {MAX_CONFIG_BYTES:,} bytes", "Give the data set's YAML file with its names.")
+        text = raw.decode("utf-8-sig")
         depth = 0
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             if isinstance(event, yaml.AliasEvent):
