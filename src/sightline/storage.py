@@ -77,6 +77,11 @@ def local_path(reference: str | Path, purpose: str, wanted: Callable[[str], bool
     return path
 
 
+def copied_here(reference: str | Path, purpose: str, wanted: Callable[[str], bool] = lambda _: True) -> Path:
+    """`local_path` for readers with their own words for what is missing: a path of this machine is not looked for."""
+    return local_path(reference, purpose, wanted) if is_remote(str(reference)) else here_only(reference, purpose)
+
+
 def fetched(reference: str, wanted: Callable[[str], bool] = lambda _: True) -> dict[Path, str]:
     """{file in the cache: its s3:// address} of an object, or of everything below a prefix that is `wanted`; as `local_path`.
 

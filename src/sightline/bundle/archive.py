@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from sightline.config.yaml_dialect import BASE, dump, load_file
 from sightline.errors import BundleError, Problem
-from sightline.storage import is_remote, local_path
+from sightline.storage import copied_here
 
 FORMAT = 1
 """Version of bundle.json. A reader refuses newer ones."""
@@ -64,7 +64,7 @@ def read_model_files(reference: str | Path) -> Files:
 
 def model_path(reference: str | Path) -> Path:
     """Where the model lies on this machine; one on S3 is fetched."""
-    return local_path(reference, "A model", NEEDED.__contains__) if is_remote(str(reference)) else Path(reference)
+    return copied_here(reference, "A model", NEEDED.__contains__)
 
 
 def from_members(members: Mapping[str, bytes], where: str) -> Files:

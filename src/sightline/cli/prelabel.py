@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.console import note, show
+from sightline.cli.console import log_to_stderr, note, show
 
 if TYPE_CHECKING:
     from sightline.dataset.folder import DatasetPart
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def prelabel(
     source: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS|DIR", help="What `predict -o` wrote, COCO results, or a dataset folder.")
+        str, typer.Argument(metavar="PREDICTIONS|DIR", help="What `predict -o` wrote, COCO results, or a dataset folder.")
     ],
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The manifest to write.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="The manifest to write; also s3://.")],
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--data", metavar="DIR", help="The dataset folder that was predicted: it knows the addresses."),
     ] = None,
     split: Annotated[str, typer.Option("--split", metavar="PART", help="all, or a part that a split made.")] = "all",
@@ -44,22 +44,24 @@ def prelabel(
     """Write what a model found, or a data set, as the input manifest of a labelling job that corrects it."""
     from sightline.dataset.folder import open_part
     from sightline.labels import ground_truth, prelabels
-    from sightline.storage import local_path
+    from sightline.storage import local_path, output_path
 
-    source = local_path(source, "Reading predictions")
-    if source.is_dir():
-        part = open_part(source, split)
+    log_to_stderr()
+    found_in = local_path(source, "Reading predictions")
+    if found_in.is_dir():
+        part = open_part(found_in, split)
         names, notes = list(part.dataset.class_names), ground_truth.losses(part.dataset)
         pictures = prelabels.from_dataset(part.dataset, prefix=prefix)
     else:
-        found, names, notes, sources = read_found(source, open_part(data, split) if data is not None else None)
+        found, names, notes, sources = read_found(found_in, open_part(data, split) if data is not None else None)
         pictures = prelabels.from_detections(found, prefix=prefix, root=root, sources=sources, threshold=threshold)
     written = list(pictures)
-    notes += prelabels.write(written, output, class_names=names, created=created or now(), attribute=label_attribute)
+    with output_path(output, "A manifest") as to:
+        notes += prelabels.write(written, to, class_names=names, created=created or now(), attribute=label_attribute)
     for line in notes:
         note(f"note: {line}")
     boxes = sum(len(picture.boxes) for picture in written)
-    counts = {"file": str(output), "images": len(written), "boxes": boxes, "label_attribute": label_attribute}
+    counts = {"file": output, "images": len(written), "boxes": boxes, "label_attribute": label_attribute}
     show(f"{output}: {len(written):,} images, {boxes:,} boxes under {label_attribute!r}", as_json, counts | {"notes": notes})
 
 
