@@ -309,3 +309,60 @@ def one_of_several(rank: int, count: int, port: int, sender: Any, file: str, nam
         result = error
     sender.send(result)
     sender.close()
+
+
+Placed = tuple[int, int, tuple[float, float, float, float]]
+"""(image, class from 0, (left, top, width, height))"""
+
+
+def a_scene(
+    objects: Sequence[Placed], found: Sequence[tuple[*Placed, float]], *, images: int = 1, crowd: int = -1, **changed: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """COCO's (ground truth, results): cats, dogs and bees in pictures of 200 x 100 px; the object at place `crowd` is one."""
+    truth = {
+        "images": [{"id": 10 + n, "width": 200, "height": 100, "file_name": f"{n}.jpg"} for n in range(images)],
+        "categories": [{"id": 3 + n, "name": name} for n, name in enumerate(("cat", "dog", "bee"))],
+        "annotations": [
+            {"id": 1 + n, "image_id": 10 + image, "category_id": 3 + label, "bbox": list(box), "iscrowd": int(n == crowd)}
+            for n, (image, label, box) in enumerate(objects)
+        ],
+    }
+    results = [
+        {"image_id": 10 + image, "category_id": 3 + label, "bbox": list(box), "score": score}
+        for image, label, box, score in found
+    ]
+    return truth | changed, results
+
+
+def a_random_scene(
+    seed: int, *, images: int = 6, skill: float = 0.15, crowds: bool = False
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Objects of every class, and detections near them or anywhere, some of the wrong class. skill: 0 finds all perfectly."""
+    rng = np.random.default_rng(seed)
+    objects: list[Placed] = []
+    found: list[tuple[*Placed, float]] = []
+    for number in range(images * 5):
+        box = (*rng.uniform(0, 60, 2).tolist(), *rng.uniform(10, 40, 2).tolist())
+        objects.append((int(rng.integers(images)), number % 3, box))
+        for _ in range(rng.integers(0, 4)):
+            moved = tuple(np.abs(np.array(box) * rng.normal(1, skill, 4)).tolist())
+            label = number % 3 if rng.random() > skill else int(rng.integers(3))
+            found.append((objects[-1][0], label, moved, float(rng.random())))
+        if rng.random() < skill:
+            found.append(
+                (int(rng.integers(images)), int(rng.integers(3)), (*rng.uniform(0, 60, 2), 9.0, 9.0), float(rng.random()))
+            )
+    truth, results = a_scene(objects, found, images=images)
+    if crowds:
+        for annotation in truth["annotations"]:
+            annotation["iscrowd"] = int(rng.random() < 0.2)
+    return truth, results
+
+
+def matches_of(truth: dict[str, Any], results: list[dict[str, Any]], kind: str = "bbox", overlap: float = 0.5) -> Any:
+    """The one matching pass over COCO's JSON."""
+    from sightline.evaluation.matching import match
+    from sightline.evaluation.results import check_results, check_truth
+
+    checked = check_truth(truth, "truth")
+    return match(checked, check_results(results, checked, "results"), kind, overlap)

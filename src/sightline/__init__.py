@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from sightline.dataset.folds import write_folds as write_folds
     from sightline.dataset.split import split as split
     from sightline.dataset.split import write_split as write_split
+    from sightline.evaluation.comparing import compare as compare
     from sightline.journey import demo as demo
     from sightline.journey import evaluate as evaluate
+    from sightline.journey import examine as examine
     from sightline.journey import run as run
     from sightline.journey import train as train
     from sightline.labels import ReadOptions as ReadOptions
@@ -41,10 +43,12 @@ PUBLIC = {
     "ReadOptions": "sightline.labels:ReadOptions",
     "check": "sightline.checking:check",
     "connect": "sightline.serving.remote:connect",
+    "compare": "sightline.evaluation.comparing:compare",
     "create_dataset": "sightline.dataset.folder:create",
     "demo": "sightline.journey:demo",
     "draw": "sightline.view.draw:draw",
     "evaluate": "sightline.journey:evaluate",
+    "examine": "sightline.journey:examine",
     "load_config": "sightline.config.sources:load",
     "load_model": "sightline.bundle.load:load_model",
     "open_part": "sightline.dataset.folder:open_part",

@@ -21,6 +21,7 @@ import sightline
 from sightline import labels
 from sightline.bundle.load import load_model
 from sightline.bundle.pack import pack_run
+from sightline.coco import to_json
 from sightline.config.schema import Config
 from sightline.config.sources import load as load_config
 from sightline.config.support import require_supported
@@ -30,10 +31,15 @@ from sightline.dataset.folder import DatasetPart, create, open_part
 from sightline.dataset.pictures import places
 from sightline.dataset.split import FRACTIONS, write_split
 from sightline.errors import DatasetError, OnProblem, Problem
-from sightline.evaluation.coco import Scores, evaluate_detections, headline, table, to_dict
+from sightline.evaluation.analysis import SCORES, Evaluation
+from sightline.evaluation.analysis import examine as examine_results
+from sightline.evaluation.analysis import write as write_evaluation
+from sightline.evaluation.asked import USUAL, Measuring
+from sightline.evaluation.coco import Scores, headline, table
+from sightline.evaluation.listing import LISTED
 from sightline.evaluation.predicting import detect_all
 from sightline.evaluation.proposals import evaluate_proposals
-from sightline.evaluation.results import results_from
+from sightline.evaluation.results import check_results, check_truth, results_from
 from sightline.images import read_image
 from sightline.labels import ReadOptions
 from sightline.records import Detections, Model
@@ -57,8 +63,8 @@ DEFAULT_CONFIG = "small"
 """The preset that needs no downloaded weights and no GPU."""
 
 INFERENCE = "inference"
-SCORES, RESULTS = "scores.json", "coco_instances_results.json"
-"""What evaluation leaves in a run's folder `inference`, by Detectron2's names."""
+RESULTS = "coco_instances_results.json"
+"""What evaluation leaves in a run's folder `inference`, by Detectron2's name."""
 
 DEMO_PICTURES = 600
 DEMO_FRACTIONS = {"train": 0.75, "val": 0.05, "test": 0.2}
@@ -281,16 +287,35 @@ def evaluate(model: Model, part: DatasetPart, output: Path | None = None) -> dic
 
     Of a model that proposes regions without classes, {"box_proposals": ...}.
 
-    output: the folder that gets scores.json and, unless the model only proposes, coco_instances_results.json
+    output: the folder that gets what `examine` writes
+    """
+    return dict(examine(model, part, output).scores)
+
+
+def examine(
+    model: Model,
+    part: DatasetPart,
+    output: Path | None = None,
+    measuring: Measuring = USUAL,
+    listed: int = LISTED,
+) -> Evaluation:
+    """`evaluate` with all that can be told: per class, thresholds, kinds of error, intervals; scores alone of proposals.
+
+    output: the folder that gets scores.json and, unless the model only proposes, analysis.json and coco_instances_results.json
+    listed: how many false detections and misses analysis.json tells one by one
     """
     found = detect_all(model, part.dataset, part.pictures)
-    scores: dict[str, Scores] = {}
-    scores |= evaluate_proposals(part.dataset, found) if model.proposes else evaluate_detections(part.dataset, found)
+    if model.proposes:
+        evaluation = Evaluation(model.origin, evaluate_proposals(part.dataset, found), {})
+    else:
+        truth = check_truth(to_json(part.dataset), "ground truth")
+        results = results_from(found, [category.id for category in part.dataset.categories])
+        evaluation = examine_results(truth, check_results(results, truth, model.origin), measuring)
+        if output is not None:
+            write_json(output / RESULTS, results)
     if output is not None:
-        if not model.proposes:
-            write_json(output / RESULTS, results_from(found, [category.id for category in part.dataset.categories]))
-        write_json(output / SCORES, to_dict(scores), indent=1)
-    return scores
+        write_evaluation(evaluation, output, listed)
+    return evaluation
 
 
 def demo(

@@ -146,6 +146,20 @@ def test_polygons_and_run_lengths_of_any_form_are_pycocotools_too(seed: int) -> 
         assert numbers(evaluate_results(labels, found)["segm"]) == by_pycocotools(labels, found, "segm")
 
 
+def test_annotation_0_is_found_here_and_lost_in_pycocotools() -> None:
+    """It takes a match with number 0 for a miss: one of the two numbers must be wrong, and it is not ours."""
+    box = [10.0, 10.0, 30.0, 30.0]
+    labels: Json = {
+        "info": {},
+        "images": [{"id": 1, "width": 64, "height": 64}],
+        "categories": [{"id": 1, "name": "bee"}],
+        "annotations": [{"id": 0, "image_id": 1, "category_id": 1, "bbox": box, "area": 900.0, "iscrowd": 0}],
+    }
+    found = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9}]
+    assert by_pycocotools(labels, found, "bbox")[0][0] == 0
+    assert pytest.approx(1) == evaluate_results(labels, found)["bbox"].AP
+
+
 def test_boxes_and_masks_together_are_each_what_they_are_alone() -> None:
     labels, masks = random_set(4, "segm")
     both = [{**found, "bbox": [2.0, 3.0, 10.0, 9.0]} for found in masks]

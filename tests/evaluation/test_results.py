@@ -10,7 +10,15 @@ from builders import a_mask
 
 from sightline.errors import DatasetError, LabelError
 from sightline.evaluation.coco import evaluate_files, evaluate_results
-from sightline.evaluation.results import check_results, check_truth, results_from
+from sightline.evaluation.results import (
+    GEOMETRY,
+    Known,
+    check_results,
+    check_truth,
+    read_results,
+    result_columns,
+    results_from,
+)
 from sightline.records import Detections, ImageSize, Rle
 
 Json = dict[str, Any]
@@ -65,6 +73,12 @@ def test_boxes_and_masks_must_not_be_mixed() -> None:
     assert len(caught.value.problems) == 2
 
 
+def test_what_comes_after_a_broken_result_is_not_blamed_for_it() -> None:
+    with pytest.raises(LabelError) as caught:
+        evaluate_results(truth(), [result(score=None), result(), result()])
+    assert len(caught.value.problems) == 1
+
+
 def test_all_problems_come_together() -> None:
     entries = [result(), result(score=None), result(), result(image_id=1, category_id=1), 3]
     with pytest.raises(LabelError) as caught:
@@ -74,6 +88,29 @@ def test_all_problems_come_together() -> None:
         "results: result 3",
         "results: result 4",
     ]
+
+
+def test_results_of_another_data_set_are_told_in_one_sentence() -> None:
+    strange = [result(image_id=number) for number in range(100, 110)]
+    with pytest.raises(
+        LabelError, match=r"10 of its 11 images are not in ground truth: these are results of another"
+    ) as caught:
+        evaluate_results(truth(), [result(), *strange])
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segmentation", "both"])
+def test_what_is_read_at_once_is_what_is_read_one_by_one(kind: str) -> None:
+    checked = check_truth(truth(), "truth")
+    entry = result(bbox=[0, 1.5, 5, 2**50 + 1], segmentation=MASK)
+    content = [{key: value for key, value in entry.items() if kind == "both" or key not in GEOMETRY or key == kind}] * 3
+    known = Known({4: 0}, {7: 0})
+    at_once, one_by_one = check_results(content, checked, "r"), read_results(content, known, "r")
+    again = result_columns(one_by_one, known, "r")
+    assert at_once.kinds == again.kinds
+    assert at_once.found.segmentations == again.found.segmentations
+    np.testing.assert_array_equal(at_once.scores, again.scores)
+    np.testing.assert_array_equal(at_once.found.boxes, again.found.boxes)
 
 
 @pytest.mark.parametrize("content", [{"annotations": []}, "text", None, 3])

@@ -1,6 +1,7 @@
-"""`sightline evaluate`: how good a model, or a file of results, is."""
+"""`sightline evaluate`: how good models, or files of results, are; where they are wrong; and whether one is better."""
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,45 +9,112 @@ import typer
 from sightline.cli.console import log_to_stderr, show
 
 if TYPE_CHECKING:
-    from sightline.evaluation.coco import DetectionScores, Scores
+    from sightline.evaluation.analysis import Evaluation
+    from sightline.evaluation.asked import Measuring
+    from sightline.evaluation.results import Truth
+
+HOW = "What thresholds are chosen for, per class: f1, precision=0.9 or recall=0.8."
 
 
 def evaluate(
-    subject: Annotated[
-        str, typer.Argument(metavar="MODEL|RESULTS.json", help="A run, a bundle, an address, or a COCO results file.")
+    subjects: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL|RESULTS.json [ANOTHER]",
+            help="A run, bundle, address, or COCO results file; two are compared.",
+        ),
     ],
     data: Annotated[str, typer.Option("--data", metavar="DIR|TRUTH.json", help="A dataset folder or a COCO instances file.")],
     split: Annotated[str, typer.Option("--split", help="Which part of a dataset folder.")] = "test",
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="REPORT_DIR", help="Where scores.json and the results go. A run keeps its own."),
+        typer.Option("--output", "-o", metavar="REPORT_DIR", help="Where scores.json and more go. A run keeps its own."),
     ] = None,
+    iou: Annotated[float, typer.Option("--iou", help="Overlap from which on an object is found; COCO's AP has its own.")] = 0.5,
+    wish: Annotated[str | None, typer.Option("--choose", metavar="f1|precision=P|recall=R", help=HOW)] = None,
+    resamples: Annotated[int, typer.Option("--resamples", min=0, help="For the intervals; 0: none.")] = 1000,
+    listed: Annotated[int, typer.Option("--listed", min=0, help="False detections and misses in the JSON, at most.")] = 2000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Print COCO's average precision and recall, for boxes and masks, in all and per class; recall alone for proposals."""
-    from sightline import storage
-    from sightline.evaluation.coco import table, to_dict
+    """Print COCO's scores with intervals, a table per class, the kinds of error, and thresholds; compare two models.
+
+    In all and per class, for boxes and masks; recall alone for proposals.
+    """
+    from sightline.evaluation.asked import Measuring
+    from sightline.storage import copied_here, output_path
 
     log_to_stderr()
-    scores: dict[str, Scores] = {}
-    with storage.output_path(output, "A report") if output else nullcontext() as report:
-        if subject.endswith(".json"):
-            scores |= score_results(subject, data, split)
-            if report:
-                storage.write_json(report / "scores.json", to_dict(scores), indent=1)
-        else:
-            from sightline.cli.models import evaluate_model
-
-            scores |= evaluate_model(subject, data, split, report, device)
-    show(table(scores), as_json, to_dict(scores))
+    measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples)
+    with output_path(output, "A report") if output else nullcontext() as report:
+        truth = copied_here(data, "The ground truth")
+        if len(subjects) > 1:
+            compare_subjects(subjects, truth, split, report, device, measuring, listed, as_json)
+            return
+        evaluation = evaluated(subjects[0], truth, split, report, device, measuring, listed)
+    show(evaluation.text(), as_json, evaluation.to_dict(listed))
 
 
-def score_results(results: str, data: str, split: str) -> "dict[str, DetectionScores]":
-    """Scores of a COCO results file against a COCO instances file, or against a part of a dataset folder."""
+def evaluated(
+    subject: str, data: Path, split: str, output: Path | None, device: str, measuring: "Measuring", listed: int
+) -> "Evaluation":
+    """What was measured of a COCO results file or a model."""
+    if not subject.endswith(".json"):
+        from sightline.cli.models import evaluate_model
+
+        return evaluate_model(subject, data, split, output, device, measuring, listed)
+    from sightline.evaluation.analysis import write
+
+    evaluation = evaluate_file(subject, open_truth(data, split), measuring)
+    if output:
+        write(evaluation, output, listed)
+    return evaluation
+
+
+def evaluate_file(results: str, truth: "Truth", measuring: "Measuring") -> "Evaluation":
+    from sightline.evaluation.analysis import examine
+    from sightline.evaluation.results import read_results_file
+    from sightline.storage import copied_here
+
+    return examine(truth, read_results_file(copied_here(results, "Evaluation"), truth), measuring)
+
+
+def open_truth(data: Path, split: str) -> "Truth":
+    """A COCO instances file, or a part of a dataset folder."""
     from sightline.dataset.folder import open_part
-    from sightline.evaluation.coco import evaluate_files
-    from sightline.storage import local_path
+    from sightline.evaluation.results import read_truth_file
 
-    truth = local_path(data, "The ground truth")
-    return evaluate_files(open_part(truth, split).annotations if truth.is_dir() else truth, local_path(results, "Evaluation"))
+    return read_truth_file(open_part(data, split).annotations if data.is_dir() else data)
+
+
+def compare_subjects(
+    subjects: list[str],
+    data: Path,
+    split: str,
+    output: Path | None,
+    device: str,
+    measuring: "Measuring",
+    listed: int,
+    as_json: bool,
+) -> None:
+    """The second and all further subjects against the first, each examined on one truth."""
+    from sightline.cli.models import model_results
+    from sightline.evaluation.analysis import examine
+    from sightline.evaluation.comparing import compare
+    from sightline.storage import write_json
+
+    truth = open_truth(data, split)
+    evaluations = []
+    for subject in subjects:
+        if subject.endswith(".json"):
+            evaluations.append(evaluate_file(subject, truth, measuring))
+        else:
+            evaluations.append(examine(truth, model_results(subject, data, split, truth, device), measuring))
+    compared = [compare(evaluations[0], other) for other in evaluations[1:]]
+    values: dict[str, object] = {
+        "models": {one.name: one.to_dict(listed) for one in evaluations},
+        "compared": [{kind: one.to_dict() for kind, one in pair.items()} for pair in compared],
+    }
+    if output:
+        write_json(output / "comparison.json", values, indent=1)
+    show("\n\n".join("\n".join(one.lines()) for pair in compared for one in pair.values()), as_json, values)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from sightline.cli.console import split_names
 
 if TYPE_CHECKING:
-    from sightline.evaluation.coco import Scores
+    from sightline.evaluation.analysis import Evaluation
+    from sightline.evaluation.asked import Measuring
+    from sightline.evaluation.results import Results, Truth
     from sightline.records import Model
 
 
@@ -21,10 +23,23 @@ def open_model(model: str, *, device: str = "auto", threshold: float | None = No
     return load_model(model, device=device, score_threshold=threshold, class_names=split_names(class_names))
 
 
-def evaluate_model(model: str, data: str, part: str, output: Path | None, device: str) -> "dict[str, Scores]":
-    """Scores of a model on a part of a dataset folder. A run folder keeps its own; others only where `output` says."""
+def evaluate_model(
+    model: str, data: Path, part: str, output: Path | None, device: str, measuring: "Measuring", listed: int
+) -> "Evaluation":
+    """What was measured of a model on a part of a dataset folder. A run folder keeps its own; others where `output` says."""
     from sightline.dataset.folder import open_part
-    from sightline.journey import INFERENCE, evaluate
+    from sightline.journey import INFERENCE, examine
 
     own = Path(model) / INFERENCE if (Path(model) / "run.json").is_file() else None
-    return evaluate(open_model(model, device=device), open_part(data, part), output or own)
+    return examine(open_model(model, device=device), open_part(data, part), output or own, measuring, listed)
+
+
+def model_results(model: str, data: Path, part: str, truth: "Truth", device: str) -> "Results":
+    """What a model finds in a part of a dataset folder."""
+    from sightline.dataset.folder import open_part
+    from sightline.evaluation.predicting import detect_all
+    from sightline.evaluation.results import check_results, results_from
+
+    opened = open_part(data, part)
+    found = detect_all(open_model(model, device=device), opened.dataset, opened.pictures)
+    return check_results(results_from(found, [category.id for category in opened.dataset.categories]), truth, model)

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from sightline import coco
 from sightline.errors import LabelError
 from sightline.evaluation.masks import mask_areas, run_lengths
-from sightline.evaluation.results import RESULTS_FORM, Results, Truth, check_results, check_truth, read_json, results_from
+from sightline.evaluation.results import (
+    Results,
+    Truth,
+    check_results,
+    check_truth,
+    read_results_file,
+    read_truth_file,
+    results_from,
+)
 from sightline.records import Dataset, Detections
 
 LOG = logging.getLogger(__name__)
@@ -118,8 +126,8 @@ def evaluate_files(truth: Path, results: Path) -> dict[str, DetectionScores]:
     Raises:
         LabelError: everything that is wrong with one of the files.
     """
-    checked = check_truth(read_json(truth, "Give a complete COCO instances file."), str(truth))
-    return score(checked, check_results(read_json(results, RESULTS_FORM), checked, str(results)))
+    checked = read_truth_file(truth)
+    return score(checked, read_results_file(results, checked))
 
 
 def evaluate_results(truth: object, results: object) -> dict[str, DetectionScores]:

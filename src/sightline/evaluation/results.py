@@ -109,6 +109,16 @@ def read_json(path: Path, fix: str) -> object:
         raise LabelError(path, f"is not JSON ({error})", fix) from error
 
 
+def read_truth_file(path: Path) -> Truth:
+    """The ground truth of a COCO instances file."""
+    return check_truth(read_json(path, "Give a complete COCO instances file."), str(path))
+
+
+def read_results_file(path: Path, truth: Truth) -> Results:
+    """The entries of a COCO results file."""
+    return check_results(read_json(path, RESULTS_FORM), truth, str(path))
+
+
 def collect(entries: Sequence[object], place: Callable[[int], str], read: Callable[[Mapping[str, object], str], None]) -> None:
     """Call `read` for every entry.
 
@@ -252,13 +262,9 @@ def places_in(ids: Sequence[Any], places: Mapping[int, int]) -> Indices | None:
 
 def floats(values: Sequence[object]) -> Numbers | None:
     """(N,) numbers; None where one is something else, or not finite."""
-    if not {*map(type, values)} <= {int, float}:
+    if not {*map(type, values)} <= {int, float} or not all(map(coco.is_number, values)):
         return None
-    try:
-        read = np.array(values, dtype=np.float64)
-    except OverflowError:
-        return None
-    return read if np.isfinite(read).all() else None
+    return np.array(values, dtype=np.float64)
 
 
 def check_results(content: object, truth: Truth, name: str) -> Results:
@@ -316,7 +322,7 @@ def read_results(content: Sequence[object], known_ids: Known, name: str) -> list
         present = [key for key in GEOMETRY if fields.get(key)]
         if not present:
             raise LabelError(place, "has neither a bbox nor a segmentation", RESULTS_FORM)
-        if not found:
+        if not first:
             first.extend(present)
         elif present != first:
             what = f"has {' and '.join(present)}, where earlier results have {' and '.join(first)}"
