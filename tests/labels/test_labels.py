@@ -49,7 +49,6 @@ def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
         ([manifest, instances], {"drop": ["dgo"]}, "--drop: there is no class 'dgo'. Did you mean 'dog'?"),
         (manifest, {"on_duplicate": "frist"}, "unknown rule 'frist'. Did you mean 'first'?"),
         (tmp_path / "missing", {}, "does not exist"),
-        ("s3://bucket/output.manifest", {}, "from S3 is not supported yet.*aws s3 cp"),
         (tmp_path, {}, "is a folder of no known label format. Name the label file in it"),
     ):
         with pytest.raises(SightlineError, match=message):
