@@ -32,6 +32,7 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "page.jpg").write_bytes(b"<html>404</html>")
     assert set(seen_kinds(tmp_path / "gone.jpg")) == {"missing-picture"}
+    assert set(seen_kinds(tmp_path / ("n" * 300))) == {"missing-picture"}
     assert "0 bytes" in seen_kinds(tmp_path / "empty.jpg")["unreadable"]
     assert "is no picture" in seen_kinds(tmp_path / "page.jpg")["unreadable"]
 

@@ -1,13 +1,17 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import a_coco, a_dataset, a_picture, a_record
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sightline import coco
 from sightline.dataset.check.findings import Gravity
+from sightline.dataset.check.run import run
 from sightline.dataset.check.subject import read_subject
-from sightline.errors import DatasetError, LabelError
+from sightline.errors import DatasetError, LabelError, SightlineError
 
 
 def written(folder: Path, part: str, content: dict[str, object]) -> Path:
@@ -91,3 +95,29 @@ def test_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text("{")
     with pytest.raises(LabelError, match="is not JSON"):
         read_subject(tmp_path / "labels.json")
+
+
+NAMES = ("x", "a/../b", "\0")
+ODD = st.sampled_from([None, True, -1, 0, 1.5, 7, 1e300, *NAMES, [], {}, [1, 2, 3, 4], [-5, 0, 0, 1e9], [[]]])
+LISTS = st.sampled_from(["images", "annotations", "categories"])
+CHANGES = st.lists(st.tuples(LISTS, st.integers(0, 1), st.just("whole"), ODD), max_size=4)
+
+
+@given(changes=CHANGES, data=st.data())
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_in_the_file_is_a_finding_or_our_own_error(
+    changes: list[tuple[str, int, str, object]], data: st.DataObject, tmp_path: Path
+) -> None:
+    content: dict[str, Any] = a_coco(annotations=[annotation(1), annotation(2, image_id=9)])
+    for name, index, other, value in changes:
+        entry = content[name][index] if isinstance(content[name][index], dict) else {}
+        key = data.draw(st.sampled_from([*entry, other]))
+        content[name][index] = value if key == other else entry | {key: value}
+    path = written(tmp_path, "all", content)
+    try:
+        subject = read_subject(path)
+    except SightlineError:
+        return
+    report = run(subject)
+    assert report.pictures == len(subject.pictures)
+    json.dumps(report.as_dict())

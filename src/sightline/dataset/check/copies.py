@@ -14,7 +14,7 @@ MAX_NAMED = 4
 
 def findings_of(pictures: Sequence[Picture], fingerprints: NDArray[np.uint64]) -> Iterator[Finding]:
     """One finding for each group of pictures that show the same. fingerprints: (N, 4), zero where there is none."""
-    for members in clusters(fingerprints):
+    for members in clusters(fingerprints) if fingerprints.any() else ():
         alike = [pictures[index] for index in members]
         first = alike[0]
         second = next((picture for picture in alike if picture.part != first.part), alike[1])

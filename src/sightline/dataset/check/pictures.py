@@ -85,13 +85,15 @@ def look_at(picture: Picture, fingerprint: Fingerprint | None = None) -> Seen:
     """One picture's file, decoded whole."""
     assert picture.path is not None
     traits = None
-    if not picture.path.is_file():
-        return Seen(None, ("missing-picture", "is not there"))
     try:
+        if not picture.path.is_file():
+            return Seen(None, ("missing-picture", "is not there"))
         data = read_bytes(picture.path)
         opened = open_checked(data, picture.name, DISK_LIMITS)
     except ImageError as error:
         return Seen(None, ("unreadable", error.what))
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        return Seen(None, ("missing-picture", f"cannot be reached ({error.strerror})"))
     try:
         traits = traits_of(opened, len(data))
         opened.draft(None, (LOOK_SIDE_PX, LOOK_SIDE_PX))

@@ -136,7 +136,8 @@ def read_part(name: str, path: Path, images_dir: Path | None) -> Part:
     listed = coco.read_images(content["images"], str(path), [])
     sound = {image.id: image for image in dataset.images}
     findings = tuple(finding_of(problem, content, listed, dataset) for problem in problems)
-    broken = frozenset(image_id for image_id in listed if image_id not in sound)
+    faulty = {finding.picture for finding in findings}
+    broken = frozenset(key for key, image in listed.items() if key not in sound or image.file_name in faulty)
     records = tuple(sound.get(image_id, image) for image_id, image in listed.items())
     if images_dir is None or not images_dir.is_dir():
         images_dir = beside(path, [image.file_name for image in records])
@@ -159,8 +160,8 @@ def finding_of(problem: Problem, content: Mapping[str, Any], images: Mapping[int
     kind = "broken-label"
     if fault(box, image.size):
         kind = "empty-box" if is_empty(box) else "box-outside"
-    known = {category.id: category.name for category in dataset.categories}
-    marks = (Mark(box, known.get(entry.get("category_id", 0), "")),)
+    name = next((category.name for category in dataset.categories if category.id == entry.get("category_id")), "")
+    marks = (Mark(box, name),)
     return Finding(
         kind=kind, where=f"{image.file_name}, {index}", what=what, fix=problem.fix, picture=image.file_name, marks=marks
     )
