@@ -1,7 +1,7 @@
 """Kinds of error, and how much AP each one costs.
 
-TIDE's definitions (Bolya, Foley, Hays, Hoffman: A General Toolbox for Identifying Object Detection Errors, ECCV 2020) and tidecv's
-arithmetic, on COCO's matching.
+The definitions of TIDE (Bolya, Foley, Hays, Hoffman: A General Toolbox for Identifying Object Detection Errors, ECCV 2020) and
+tidecv's arithmetic, on COCO's matching.
 
 A class without objects does not count here, as in COCO's mean; tidecv takes its AP for 0.
 """

@@ -41,7 +41,7 @@ class ProposalScores(Scores):
 def evaluate_proposals(dataset: Dataset, proposals: Mapping[int, Detections]) -> dict[str, ProposalScores]:
     """{"box_proposals": ...} of {image id: what was proposed in it}; images without an entry have no proposals.
 
-    Labels and masks of the proposals do not count.
+    Labels and masks of the proposals do not count. Each passes through a COCO result: a million take about a GB.
 
     Raises:
         LabelError: an image that the dataset does not have.
