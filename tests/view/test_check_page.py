@@ -62,7 +62,7 @@ def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
+        yield chromium.new_context(viewport={"width": 1200, "height": 800})
         chromium.close()
 
 
@@ -71,7 +71,7 @@ def page(browser: Any, tmp_path: Path) -> Iterator[Any]:
     """The page, open; the test fails if it wrote an error to the console or asked anybody for anything."""
     path = tmp_path / "index.html"
     path.write_text(made(), encoding="utf-8")
-    tab = browser.new_page(viewport={"width": 1200, "height": 800})
+    tab = browser.new_page()
     tab.set_default_timeout(10_000)
     wrong: list[str] = []
     tab.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)

@@ -104,7 +104,7 @@ CHANGES = st.lists(st.tuples(LISTS, st.integers(0, 1), st.just("whole"), ODD), m
 
 
 @given(changes=CHANGES, data=st.data())
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_in_the_file_is_a_finding_or_our_own_error(
     changes: list[tuple[str, int, str, object]], data: st.DataObject, tmp_path: Path
 ) -> None:

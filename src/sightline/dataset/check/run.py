@@ -61,7 +61,7 @@ def of_pictures(subject: Subject) -> Iterator[Finding]:
     total = len(subject.pictures)
 
     def progress(done: int) -> None:
-        if done // LOG_EVERY > (done - pictures.AT_ONCE) // LOG_EVERY:
+        if done // LOG_EVERY > max(done - pictures.AT_ONCE, 0) // LOG_EVERY:
             LOG.info("looked at %d of %d pictures", done, total)
 
     fingerprints = np.zeros((total, alike.WORDS), dtype=np.uint64)
