@@ -231,5 +231,5 @@ def test_a_model_against_a_file(tmp_path: Path) -> None:
     with running(bright(masks=False)) as url:
         shown = run(report / "coco_instances_results.json", url, "--data", folder, "--json")
     compared = json.loads(shown.stdout)["compared"][0]["bbox"]
-    assert compared["metrics"]["AP"]["verdict"] == "noise"
+    assert compared["metrics"]["AP"]["verdict"] == "too few pictures"
     assert compared["metrics"]["AP"]["difference"]["value"] == 0

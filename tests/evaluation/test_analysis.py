@@ -12,7 +12,7 @@ from builders import a_random_scene, a_scene
 from sightline.errors import ConfigError
 from sightline.evaluation.analysis import Evaluation, examine
 from sightline.evaluation.asked import Measuring
-from sightline.evaluation.comparing import BETTER, NOISE, UNDEFINED, WORSE, compare
+from sightline.evaluation.comparing import BETTER, NOISE, TOO_FEW, UNDEFINED, WORSE, compare
 from sightline.evaluation.curves import Wish
 from sightline.evaluation.results import check_results, check_truth
 
@@ -200,6 +200,8 @@ def test_pictures_where_they_disagree_come_first() -> None:
     rows = [(p.file_name, p.only_first, p.only_second, p.false_first, p.false_second) for p in compared.pictures]
     assert rows == [("1.jpg", 1, 0, 0, 1), ("2.jpg", 0, 2, 0, 0), ("0.jpg", 0, 0, 0, 0)]
     assert compared.per_class["bee"].verdict == UNDEFINED
+    assert compared.per_class["dog"].verdict == TOO_FEW
+    assert compared.metrics["AP"].verdict == TOO_FEW
 
 
 def test_what_cannot_be_compared() -> None:

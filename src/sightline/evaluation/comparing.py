@@ -15,23 +15,29 @@ from sightline.evaluation.intervals import METRICS, Interval, interval
 from sightline.evaluation.matching import Matches
 from sightline.evaluation.results import Indices
 
-NOISE, BETTER, WORSE, UNDEFINED = "noise", "better", "worse", "undefined"
+NOISE, BETTER, WORSE, UNDEFINED, TOO_FEW = "noise", "better", "worse", "undefined", "too few pictures"
+
+LEAST_PICTURES = 10
+"""With objects; on fewer no verdict is given: resamples of a handful hold the same few again and again."""
 
 PICTURES_SHOWN = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """second - first, with its interval; the verdict on the second is "better", "worse", "noise" or "undefined"."""
+    """second - first, with its interval; the verdict is on the second. pictures: how many have objects of it."""
 
     first: float
     second: float
     difference: Interval
+    pictures: int
 
     @property
     def verdict(self) -> str:
         if np.isnan(self.difference.low):
             return UNDEFINED
+        if self.pictures < LEAST_PICTURES:
+            return TOO_FEW
         if self.difference.low > 0:
             return BETTER
         return WORSE if self.difference.high < 0 else NOISE
@@ -41,6 +47,7 @@ class Difference:
         return {
             **{name: None if np.isnan(value) else value for name, value in values.items()},
             "difference": self.difference.to_dict(),
+            "pictures": self.pictures,
             "verdict": self.verdict,
         }
 
@@ -131,15 +138,18 @@ def compare_kind(kind: str, names: tuple[str, str], first: Analysis, second: Ana
         fix = "Examine both against one truth, with one seed and as many resamples."
         raise ConfigError("compare", "the two were not measured on the same pictures", fix)
     mine, theirs = first.scores.numbers(), second.scores.numbers()
+    objects = truth.objects.image[~truth.crowd]
+    pictures = len(np.unique(objects))
     metrics = {}
     for name in METRICS:
         samples = second.samples[name] - first.samples[name]
-        metrics[name] = Difference(mine[name], theirs[name], interval(theirs[name] - mine[name], samples))
+        metrics[name] = Difference(mine[name], theirs[name], interval(theirs[name] - mine[name], samples), pictures)
     per_class = {}
     for label, name in enumerate(truth.class_names):
         samples = second.samples["per_class"][:, label] - first.samples["per_class"][:, label]
         one, other = first.scores.per_class[name], second.scores.per_class[name]
-        per_class[name] = Difference(one, other, interval(other - one, samples))
+        of_class = len(np.unique(objects[truth.objects.label[~truth.crowd] == label]))
+        per_class[name] = Difference(one, other, interval(other - one, samples), of_class)
     return Comparison(kind, names, metrics, per_class, disagreements(first, second))
 
 
