@@ -127,23 +127,27 @@ def output_path(reference: str | Path, purpose: str) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears at `path` complete, or not at all. Its folder is made when missing."""
+def atomic_write(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
+    """A binary file that appears at `path` complete, or not at all. Its folder is made when missing.
+
+    flush: wait until it is on the disk, some milliseconds; one of thousands of files that can be written again need not
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """`text` as UTF-8 at `path`, whole or not at all."""
-    with atomic_write(path) as file:
+def write_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """`text` as UTF-8 at `path`, whole or not at all. flush: as in `atomic_write`."""
+    with atomic_write(path, flush=flush) as file:
         file.write(text.encode("utf-8"))
 
 

@@ -8,7 +8,7 @@ from builders import a_coco, a_dataset, a_picture, a_record, an_instance
 
 from sightline import coco, labels
 from sightline.dataset import folder as folders
-from sightline.dataset.folder import create, open_part
+from sightline.dataset.folder import create, open_part, require_sound
 from sightline.errors import DatasetError, SightlineError
 from sightline.images import read_image
 from sightline.records import Dataset, ImageSize, Rle
@@ -156,6 +156,18 @@ def test_a_mask_that_would_have_to_turn_is_a_problem(tmp_path: Path) -> None:
     mask = an_instance(box=QUARTER, segmentation=Rle(STORED, (6000,)))
     with pytest.raises(DatasetError, match=r"001.jpg: is turned by EXIF orientation 6, and its mask is of the unturned pixels"):
         create(a_dataset([a_record(size=STORED, instances=(mask,))]), tmp_path / "set", pictures=tmp_path / "pictures")
+
+
+def test_labels_of_the_picture_before_its_rotation_are_not_trained_on(tmp_path: Path) -> None:
+    """The loader would find another size than the label's; an import turns the labels."""
+    dataset = a_dataset([a_record(), a_record(2)])
+    create(dataset, tmp_path / "set", pictures=pictures_for(dataset, tmp_path / "pictures"))
+    turned = tmp_path / "set/images" / dataset.images[1].file_name
+    turned.unlink()  # it is linked to the other folder's
+    a_picture(turned, dataset.images[1].size, orientation=6)
+    with pytest.raises(DatasetError, match=r"before its EXIF rotation\. Make a folder whose labels are turned") as raised:
+        require_sound(open_part(tmp_path / "set"))
+    assert [problem.where for problem in raised.value.problems] == [str(turned)]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,11 @@ def test_pictures_beside_a_coco_file(tmp_path: Path, annotations: str, picture: 
     assert beside(tmp_path / annotations, ["001.jpg"]) == (tmp_path / picture).parent
 
 
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path: Path) -> None:
+    touch(tmp_path, "images/001.jpg")
+    assert beside(tmp_path / "labels.json", ["x" * 300 + ".jpg", "nul\0.jpg", "001.jpg"]) == tmp_path / "images"
+
+
 def test_without_pictures_beside_both_options_are_named(tmp_path: Path) -> None:
     for source, message in (("s3://b/1.jpg", r"has pictures on S3 .s3://b/1.jpg"), ("", "has no pictures beside it .001.jpg")):
         with pytest.raises(DatasetError, match=f"{message}.*--images DIR.*--labels-only"):

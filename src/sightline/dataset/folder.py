@@ -169,7 +169,7 @@ def check_pictures(dataset: Dataset, paths: Mapping[int, Path]) -> tuple[list[Ch
 
 
 def require_sound(part: "DatasetPart") -> None:
-    """Nothing, if every picture of the part can be decoded and has its labels' size.
+    """Nothing, if every picture of the part can be decoded and is shown in its labels' size.
 
     For folders that others made, or that changed since: a truncated picture must not end a training of hours.
 
@@ -177,7 +177,12 @@ def require_sound(part: "DatasetPart") -> None:
         DatasetError: everything that is wrong, at once; or there are no pictures.
     """
     paths = {image.id: part.pictures / image.file_name for image in part.dataset.images}
-    _, problems = check_pictures(part.dataset, paths)
+    checked, problems = check_pictures(part.dataset, paths)
+    for one in checked:
+        if one.turned:
+            what = f"is {one.record.size} as it is shown, and its labels are of the picture before its EXIF rotation"
+            fix = f"Make a folder whose labels are turned: sightline dataset import {part.annotations} -o DIR."
+            problems[one.record.id] = Problem(str(one.path), what, fix)
     if problems:
         raise DatasetError.collected([problems[image.id] for image in part.dataset.images if image.id in problems])
 

@@ -106,7 +106,7 @@ def locate(images: Sequence[ImageRecord], folders: Sequence[Path]) -> Located:
 
 
 def is_absolute_file(name: str) -> bool:
-    return not is_remote(name) and PurePath(name).is_absolute() and Path(name).is_file()
+    return not is_remote(name) and PurePath(name).is_absolute() and is_file(Path(name))
 
 
 def match(images: Sequence[ImageRecord], index: Index[Place], where: str, named: Mapping[int, list[Place]]) -> Matched[Place]:
@@ -290,6 +290,14 @@ def beside(annotations: Path, file_names: Sequence[str]) -> Path | None:
     ]
     sample = file_names[:20]
     for folder in candidates:
-        if any((folder / name).is_file() for name in sample):
+        if any(is_file(folder / name) for name in sample):
             return folder
     return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is one; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than 255 bytes; a NUL
+        return False

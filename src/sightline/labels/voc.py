@@ -224,7 +224,7 @@ def write(dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
             if options.voc_origin:
                 losses["boxes narrower than a pixel were widened to one"] += min(width, height) < 1
                 losses["boxes of a single pixel are taken for empty when read again"] += max(width, height) <= 1
-        with storage.atomic_write(to / ANNOTATIONS / name) as file:
+        with storage.atomic_write(to / ANNOTATIONS / name, flush=False) as file:
             ElementTree(element(image, dataset, options.voc_origin)).write(file, encoding="utf-8", xml_declaration=True)
     return [*lost(losses), *unused_classes(dataset)]
 

@@ -405,7 +405,7 @@ def write(dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
     losses = Counter[str]()
     for image, name in zip(dataset.images, files, strict=True):
         lines = [text for one in image.instances if (text := line_of(one, image.size, outlines, losses))]
-        storage.write_text(to / LABELS / name, "".join(f"{line}\n" for line in lines))
+        storage.write_text(to / LABELS / name, "".join(f"{line}\n" for line in lines), flush=False)
     content = {"path": ".", "train": IMAGES, "val": IMAGES, "names": dict(enumerate(dataset.class_names))}
     storage.write_text(to / CONFIG, yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10_000))
     return lost(losses)
