@@ -57,6 +57,7 @@ class Matches:
     at:          (T, N) the same at each of COCO's overlaps
     pairs:       all that overlap
     beyond:      detections that do not count: those after the hundredth of a class in an image
+    segmentations: of all results in their own order (see `rows`); None: they have none
     """
 
     truth: Truth
@@ -71,6 +72,7 @@ class Matches:
     at: Indices
     pairs: Pairs
     beyond: int
+    segmentations: tuple[object, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -136,7 +138,8 @@ def match(truth: Truth, results: Results, kind: str = "bbox", overlap: float = 0
     at = np.stack([assign(own_class, truth.crowd, len(order), threshold) for threshold in THRESHOLDS])
     taken = assign(own_class, truth.crowd, len(order), overlap)
     boxes = None if found.boxes is None else found.boxes[order]
-    return Matches(truth, kind, overlap, order, image, label, scores, boxes, taken, at, pairs, beyond)
+    segmentations = found.segmentations
+    return Matches(truth, kind, overlap, order, image, label, scores, boxes, taken, at, pairs, beyond, segmentations)
 
 
 def without_surplus(found: Placed, order: Indices) -> tuple[Indices, int]:
