@@ -1,65 +1,100 @@
 """One request to `/invocations`, read and checked: its parameters, its Accept header, its body; refused with `RequestError`."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Self
+from urllib.parse import unquote
 
+import numpy as np
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from sightline.errors import RequestError, nearest
-from sightline.wire import ANSWER_TYPES, media_type
+from sightline.records import Detections
+from sightline.wire import ANSWER_TYPES, JSON, media_type
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-PARAMETERS = ("threshold", "npy_format")
+
+PARAMETERS: dict[str, tuple[str, dict[str, object]]] = {
+    "threshold": ("Least score of a detection in the answer.", {"type": "number", "minimum": 0, "maximum": 1}),
+    "max_detections": ("At most so many detections, the best ones.", {"type": "integer", "minimum": 1}),
+    "classes": (
+        "Detections of these classes only: names, or indices into /model's class_names, with | or , between them.",
+        {"type": "string", "minLength": 1},
+    ),
+    "masks": ("Whether masks are in the answer, where the model finds them.", {"type": "string", "enum": ["on", "off"]}),
+    "npy_format": ("Colour order of an application/x-npy body.", {"type": "string", "enum": ["BGR", "RGB"]}),
+}
+"""Every parameter of a prediction: what it means, and its schema as `/openapi.json` tells it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What the client wants.
 
-    answer_type:  JSON or NPZ, `sightline.wire`'s content types
-    content_type: of the body, as sent
-    threshold:    least score of a detection in the answer; 0: all that the model found
-    npy_format:   colour order of an `application/x-npy` body
+    answer_type:    JSON or NPZ, `sightline.wire`'s content types
+    content_type:   of the body, as sent
+    threshold:      least score of a detection in the answer; 0: all that the model found
+    max_detections: the best so many; None: all
+    labels:         only detections of these classes; None: of all
+    masks:          whether the answer shall have the masks that the model found
+    npy_format:     colour order of an `application/x-npy` body
     """
 
     answer_type: str
     content_type: str
     threshold: float
+    max_detections: int | None
+    labels: frozenset[int] | None
+    masks: bool
     npy_format: Literal["BGR", "RGB"]
 
     @classmethod
-    def read(cls, request: Request) -> Self:
+    def read(cls, request: Request, class_names: Sequence[str], preferred: str = JSON) -> Self:
         """From the headers and the query, before the body is read.
+
+        preferred: the content type of the answer where Accept leaves the choice
 
         Raises:
             RequestError: 406 for Accept, 400 naming the parameter that is unknown, repeated or out of range.
         """
         parameters = {**from_attributes(request.headers.get(ATTRIBUTES, "")), **from_query(request.query_params)}
         return cls(
-            answer_type=choose_answer(request.headers.get("accept", "")),
+            answer_type=choose_answer(request.headers.get("accept", ""), preferred),
             content_type=request.headers.get("content-type", ""),
             threshold=read_threshold(parameters),
-            npy_format=read_npy_format(parameters),
+            max_detections=read_max_detections(parameters),
+            labels=read_classes(parameters, class_names),
+            masks=read_choice(parameters, "masks", ("on", "off")) == "on",
+            npy_format="RGB" if read_choice(parameters, "npy_format", ("BGR", "RGB")) == "RGB" else "BGR",
         )
+
+    def of(self, found: Detections) -> Detections:
+        """What of `found` goes into the answer. Masks that are not wanted go first: they cost nothing more."""
+        wanted = found.scores >= self.threshold
+        if self.labels is not None:
+            wanted &= np.isin(found.labels, list(self.labels))
+        return (found if self.masks else replace(found, masks=None)).take(np.flatnonzero(wanted)[: self.max_detections])
 
 
 def from_query(query: QueryParams) -> dict[str, str]:
     """The query's parameters; a misspelt or repeated one is refused, it would silently change the answer."""
     for name, count in ((name, len(query.getlist(name))) for name in query):
         if name not in PARAMETERS:
-            raise RequestError(f"query parameter {name!r}", "is unknown", nearest(name, PARAMETERS))
+            raise RequestError(f"query parameter {name!r:.80}", "is unknown", nearest(name[:80], list(PARAMETERS)))
         if count > 1:
             raise RequestError(f"query parameter {name!r}", f"is given {count} times", "Give it once.")
     return dict(query)
 
 
 def from_attributes(header: str) -> dict[str, str]:
-    """`threshold=0.5, trace=abc` -> {"threshold": "0.5"}. SageMaker hands anything through here: other entries are ignored."""
+    """`threshold=0.5, trace=abc` -> {"threshold": "0.5"}. SageMaker hands anything through here: other entries are ignored.
+
+    Values may be percent-encoded, as in a query: the header is ASCII, and classes have names like `Käfer`.
+    """
     pairs = (entry.partition("=") for entry in header.replace(";", ",").split(","))
-    return {name.strip(): value.strip() for name, _, value in pairs if name.strip() in PARAMETERS}
+    return {name.strip(): unquote(value.strip()) for name, _, value in pairs if name.strip() in PARAMETERS}
 
 
 def read_threshold(parameters: Mapping[str, str]) -> float:
@@ -73,24 +108,60 @@ def read_threshold(parameters: Mapping[str, str]) -> float:
     return threshold
 
 
-def read_npy_format(parameters: Mapping[str, str]) -> Literal["BGR", "RGB"]:
-    match parameters.get("npy_format", "BGR"):
-        case "BGR":
-            return "BGR"
-        case "RGB":
-            return "RGB"
-        case other:
-            raise RequestError("npy_format", f"is {other!r}", "Give BGR (the default) or RGB.")
+def read_max_detections(parameters: Mapping[str, str]) -> int | None:
+    text = parameters.get("max_detections")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and text.strip("0")):
+        raise RequestError("max_detections", f"is {text!r:.40}", "Give a whole number from 1.")
+    return int(text[-18:]) if len(text.lstrip("0")) <= 18 else None  # more than any picture holds is all of them
 
 
-def choose_answer(accept: str) -> str:
-    """The content type to answer with: the most wanted of those there are, JSON first. A missing header accepts all."""
+def read_classes(parameters: Mapping[str, str], class_names: Sequence[str]) -> frozenset[int] | None:
+    """The labels that `classes` names; a class may be told by its name or its index, and a name wins.
+
+    Raises:
+        RequestError: 400 for a class that the model does not know, with the nearest names.
+    """
+    text = parameters.get("classes")
+    if text is None:
+        return None
+    given = [text] if text in class_names else [part.strip() for part in text.replace("|", ",").split(",")]
+    return frozenset(label for name in given for label in labels_of(name, class_names))
+
+
+def labels_of(name: str, class_names: Sequence[str]) -> list[int]:
+    """The labels whose class has this name (a model may have two of one name), or the index it is."""
+    labels = [label for label, known in enumerate(class_names) if known == name]
+    if not labels and name.isascii() and name.isdecimal() and len(name) <= 9 and int(name) < len(class_names):
+        return [int(name)]
+    if not labels:
+        raise RequestError("classes", f"has {name!r:.80}, which the model does not know", nearest_class(name, class_names))
+    return labels
+
+
+def nearest_class(name: str, class_names: Sequence[str]) -> str:
+    """A sentence that suggests a class; a model may have a thousand, so not all of them are listed."""
+    advice = nearest(name[:80], class_names)
+    return advice if len(advice) <= 300 else f"{advice[:300]} ... GET /model lists all {len(class_names)}."
+
+
+def read_choice(parameters: Mapping[str, str], name: str, choices: tuple[str, str]) -> str:
+    """The value of a parameter that has two; the first is the default."""
+    value = parameters.get(name, choices[0])
+    if value not in choices:
+        raise RequestError(name, f"is {value!r:.40}", f"Give {choices[0]} (the default) or {choices[1]}.")
+    return value
+
+
+def choose_answer(accept: str, preferred: str = JSON) -> str:
+    """The content type to answer with: the most wanted of those there are, then `preferred`. A missing header accepts all."""
     wanted = {kind: quality(entry) for entry in accept.split(",") if (kind := media_type(entry))} or {"*/*": 1.0}
     offers = {
         kind: wanted.get(kind, wanted.get("application/*", wanted.get("*/*", 0.0)))  # the most specific entry counts
         for kind in ANSWER_TYPES
     }
-    best = max(offers, key=offers.__getitem__)
+    best = max(offers, key=lambda kind: (offers[kind], kind == preferred))
     if offers[best] <= 0:
         raise RequestError("Accept", f"{accept!r} is not offered", f"Accept one of {', '.join(ANSWER_TYPES)}.", status=406)
     return best

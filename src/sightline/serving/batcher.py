@@ -17,12 +17,31 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True, eq=False)
+class Times:
+    """When things happened to one call, in seconds of the loop's clock; None: not yet.
+
+    arrived: it began to wait for the model
+    started: its batch went to the model
+    ended:   its batch came back
+    """
+
+    arrived: float | None = None
+    started: float | None = None
+    ended: float | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Waiting(Generic[Item, Answer]):
-    """One call: what it asks, when it came (loop time, seconds), and the future its caller awaits."""
+    """One call: what it asks, when it came (loop time, seconds), the future its caller awaits, and where its times go."""
 
     item: Item
     arrived: float
     answer: "asyncio.Future[Answer]"
+    times: Times
+
+
+def not_counted(size: int) -> None:
+    """The `sizes` of a batcher whose batches nobody counts."""
 
 
 @dataclass(eq=False)
@@ -33,12 +52,16 @@ class Batcher(Generic[Item, Answer]):
     max_size:   items per call of `predict`
     max_wait_s: after the first item, while the model is under load
     key:        only items of equal key share a batch. Pictures of one shape need no padding, and padding changes numbers.
+    sizes:      told the size of every batch
+    done:       batches that have come back
     """
 
     predict: Callable[[Sequence[Item]], Sequence[Answer]]
     max_size: int
     max_wait_s: float
     key: Callable[[Item], Hashable]
+    sizes: Callable[[int], None] = not_counted
+    done: int = 0
     waiting: list[Waiting[Item, Answer]] = field(default_factory=list)
     task: "asyncio.Task[None] | None" = None
 
@@ -47,10 +70,14 @@ class Batcher(Generic[Item, Answer]):
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
         self.arrival = asyncio.Event()
 
-    async def __call__(self, item: Item) -> Answer:
-        """The answer to `item`; raises what `predict` raised for it alone. Cancelling the caller takes the item back."""
+    async def __call__(self, item: Item, times: Times | None = None) -> Answer:
+        """The answer to `item`; raises what `predict` raised for it alone. Cancelling the caller takes the item back.
+
+        times: filled in as things happen, also for a caller that gives up
+        """
         loop = asyncio.get_running_loop()
-        call = Waiting(item, loop.time(), loop.create_future())
+        call = Waiting(item, loop.time(), loop.create_future(), times or Times())
+        call.times.arrived = call.arrived
         self.waiting.append(call)
         self.arrival.set()
         if self.task is None:
@@ -98,7 +125,14 @@ class Batcher(Generic[Item, Answer]):
 
     async def answer(self, batch: list[Waiting[Item, Answer]]) -> None:
         """Predict in the worker thread and give each caller its answer or its error."""
-        results = await asyncio.get_running_loop().run_in_executor(self.worker, self.predict_each, batch)
+        loop = asyncio.get_running_loop()
+        for call in batch:
+            call.times.started = loop.time()
+        self.sizes(len(batch))
+        results = await loop.run_in_executor(self.worker, self.predict_each, batch)
+        self.done += 1
+        for call in batch:
+            call.times.ended = loop.time()
         for call, result in zip(batch, results, strict=True):
             if call.answer.done():  # its caller has gone
                 continue

@@ -7,57 +7,85 @@ from dataclasses import dataclass, field
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Prometheus' usual latency steps, up to the 60 s that SageMaker lets an answer take."""
 
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+STAGES = ("all", "read", "queue", "decode", "model", "encode")
+
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(slots=True)
 class Histogram:
-    """Latencies in seconds: how many at most each bucket's bound, their sum and number."""
+    """Numbers such as seconds: how many at most each of `bounds`, their sum and number."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-    sum_s: float = 0.0
+    bounds: tuple[float, ...] = BUCKETS_S
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        self.sum_s += seconds
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
 
-    def lines(self, name: str, label: str) -> list[str]:
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def lines(self, name: str, label: str = "") -> list[str]:
         """The histogram's lines; label: `stage="decode"`."""
-        total, lines = 0, []
-        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self.counts, strict=True):
-            total += count
-            lines.append(f'{name}_bucket{{{label},le="{bound}"}} {total}')
-        return [*lines, f"{name}_sum{{{label}}} {self.sum_s:.6f}", f"{name}_count{{{label}}} {total}"]
+        count, lines, alone = 0, [], f"{{{label}}}" if label else ""
+        for bound, here in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            count += here
+            lines.append(f'{name}_bucket{{{label}{"," * bool(label)}le="{bound}"}} {count}')
+        return [*lines, f"{name}_sum{alone} {self.total:.6f}", f"{name}_count{alone} {count}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What is so at the moment of asking.
+
+    waiting:     requests between body and answer
+    queue:       pictures that wait for a model
+    connections: open
+    models:      loaded
+    ready:       the model can predict; of many, all can
+    """
+
+    waiting: int
+    queue: int
+    connections: int
+    models: int
+    ready: bool
 
 
 @dataclass(slots=True)
 class Metrics:
-    """Requests by path and status; seconds by stage of `POST /invocations` (all of it, and read, decode, predict)."""
+    """Requests by path and status; seconds by stage of a prediction; pictures by batch. connections: open now."""
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
-    stages: dict[str, Histogram] = field(
-        default_factory=lambda: {stage: Histogram() for stage in ("all", "read", "decode", "predict")}
-    )
+    stages: dict[str, Histogram] = field(default_factory=lambda: {stage: Histogram() for stage in STAGES})
+    batches: Histogram = field(default_factory=lambda: Histogram(BATCH_SIZES))
+    connections: int = 0
 
-    def text(self, *, waiting: int, ready: bool) -> str:
-        """waiting: requests between body and answer now; ready: whether the model can predict."""
-        lines = ["# HELP sightline_requests_total Answers by path and status.", "# TYPE sightline_requests_total counter"]
+    def text(self, now: Now) -> str:
+        lines = heading("sightline_requests_total", "counter", "Answers by path and status.")
         lines += [
             f'sightline_requests_total{{path="{path}",status="{status}"}} {count}'
             for (path, status), count in sorted(self.requests.items())
         ]
-        lines += [
-            "# HELP sightline_seconds Latency of /invocations by stage; predict includes waiting for the model.",
-            "# TYPE sightline_seconds histogram",
-        ]
+        lines += heading("sightline_seconds", "histogram", "Latency of predictions by stage; queue is waiting for the model.")
         for stage, histogram in self.stages.items():
             lines += histogram.lines("sightline_seconds", f'stage="{stage}"')
-        lines += [
-            "# HELP sightline_waiting Requests between body and answer.",
-            "# TYPE sightline_waiting gauge",
-            f"sightline_waiting {waiting}",
-            "# HELP sightline_ready 1 when the model can predict.",
-            "# TYPE sightline_ready gauge",
-            f"sightline_ready {int(ready)}",
-        ]
+        lines += heading("sightline_batch_size", "histogram", "Pictures predicted together.")
+        lines += self.batches.lines("sightline_batch_size")
+        for name, told, value in (
+            ("sightline_waiting", "Requests between body and answer.", now.waiting),
+            ("sightline_queue", "Pictures that wait for a model.", now.queue),
+            ("sightline_connections", "Open connections.", now.connections),
+            ("sightline_models", "Loaded models.", now.models),
+            ("sightline_ready", "1 when the model can predict.", int(now.ready)),
+        ):
+            lines += [*heading(name, "gauge", told), f"{name} {value}"]
         return "\n".join(lines) + "\n"
+
+
+def heading(name: str, kind: str, told: str) -> list[str]:
+    return [f"# HELP {name} {told}", f"# TYPE {name} {kind}"]

@@ -1,6 +1,7 @@
 """`sightline serve`: the app behind uvicorn. It answers `/ping` from the first second while the model loads in a thread.
 
-`serve` runs until SIGTERM or Ctrl-C, then answers what it has accepted. `running` is the same server in a background thread.
+`serve` runs until SIGTERM or Ctrl-C, then answers what it has accepted; `serve_many` is its like for models that are loaded and
+unloaded meanwhile. `running` is the same server in a background thread.
 This is the only file of the room that knows the bundle room, and only to load what it is given.
 """
 
@@ -10,9 +11,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.applications import Starlette
 
+    from sightline.serving.metrics import Metrics
+
 LOG = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
@@ -35,6 +40,10 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers: they must be the ones to close an idle connection
 WARM_SIDE_PX = 64
 POLL_S = 0.01
+OWN_FILES = 64  # file descriptors that the process needs beside its connections
+ANY_PORT = range(0, 1)
+
+CreateApp = Callable[["Settings", "Metrics"], "Starlette"]
 
 
 class Load(Protocol):
@@ -64,23 +73,25 @@ def serve(
     class_names: Sequence[str] | None = None,
     settings: Settings | None = None,
     load: Load = load_bundle,
+    free_ports: range = ANY_PORT,
 ) -> None:
     """Serve `model` until SIGTERM or SIGINT; returns when everything accepted is answered.
 
-    host:      127.0.0.1 is this machine only; 0.0.0.0 is everyone, as containers need it
-    port:      0 picks a free one, and the log says which
-    threshold: least score of any answer; None: as the model was configured
+    host:       127.0.0.1 is this machine only; 0.0.0.0 is everyone, as containers need it
+    port:       0 picks a free one of `free_ports`, and the log says which
+    threshold:  least score of any answer; None: as the model was configured
+    free_ports: where any may be taken; the default leaves the choice to the system
 
     Raises:
         RunError: the port is taken or not allowed; the model is not loaded then.
         SightlineError: the model cannot be loaded, or cannot predict.
     """
     app_settings = settings or Settings()
-    listener = listen(host, port)
+    listener = listen(host, port, free_ports)
     address = address_of(listener)
     LOG.info("Listening on %s while %s loads", address, model)
     future: Future[Model] = Future()
-    server = build_server(create(future, app_settings), app_settings)
+    server = build_server(create(future), app_settings)
 
     def load_and_warm() -> None:
         try:
@@ -103,6 +114,38 @@ def serve(
         raise as_sightline_error(error, model) from error
 
 
+def serve_many(
+    folder: Path,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8080,
+    device: str = "auto",
+    threshold: float | None = None,
+    settings: Settings | None = None,
+    load: Load = load_bundle,
+    free_ports: range = ANY_PORT,
+) -> None:
+    """Serve the models in `folder` that clients ask to be loaded, as SageMaker's multi-model endpoints do.
+
+    Raises:
+        RunError: the port is taken or not allowed, or there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunError(folder, "is no folder", "Give the folder that the models are in.")
+
+    def load_and_warm(path: Path) -> Model:
+        model = load(path, device=device, score_threshold=threshold, class_names=None)
+        warm(model)
+        return model
+
+    app_settings = settings or Settings()
+    listener = listen(host, port, free_ports)
+    server = build_server(create_many(folder, load_and_warm), app_settings)
+    LOG.info("Ready on %s, for models in %s: POST /models", address_of(listener), folder)
+    with ends_well(server):
+        server.run(sockets=[listener])
+
+
 @contextmanager
 def running(model: Model | Future[Model], *, port: int = 0, settings: Settings | None = None) -> Iterator[str]:
     """The address of a server for `model` on this machine, in a background thread while the block runs.
@@ -110,9 +153,15 @@ def running(model: Model | Future[Model], *, port: int = 0, settings: Settings |
     >>> with running(model) as url:
     ...     predict = connect(url).predict
     """
-    app_settings = settings or Settings()
+    with running_app(create(model), port=port, settings=settings) as address:
+        yield address
+
+
+@contextmanager
+def running_app(create_app: CreateApp, *, port: int = 0, settings: Settings | None = None) -> Iterator[str]:
+    """The address of a server for an app, in a background thread while the block runs."""
     listener = listen(LOOPBACK, port)
-    server = build_server(create(model, app_settings), app_settings)
+    server = build_server(create_app, settings or Settings())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="serve", daemon=True)
     thread.start()
     try:
@@ -127,20 +176,35 @@ def running(model: Model | Future[Model], *, port: int = 0, settings: Settings |
         listener.close()
 
 
-def create(model: Model | Future[Model], settings: Settings) -> "Starlette":
+def create(model: Model | Future[Model]) -> CreateApp:
+    """How the app of one model is made."""
     require("starlette", "serve", "sightline serve")
     from sightline.serving.app import create_app
 
-    return create_app(model, settings)
+    return partial(create_app, model)
 
 
-def build_server(app: "Starlette", settings: Settings) -> "uvicorn.Server":
-    """uvicorn with one parser everywhere (h11), and without its own logging: the app logs its requests itself."""
+def create_many(folder: Path, load: Callable[[Path], Model], free: Callable[[], int | None] | None = None) -> CreateApp:
+    """How the app of many models is made. load: a path -> the model, warm; free: bytes of memory, the system's by default."""
+    require("starlette", "serve", "sightline serve")
+    from sightline.serving.memory import bytes_free
+    from sightline.serving.multi_model import create_multi_app
+
+    return partial(create_multi_app, folder, load, free=free or bytes_free)
+
+
+def build_server(create_app: CreateApp, settings: Settings) -> "uvicorn.Server":
+    """uvicorn with one parser everywhere (h11), bounded connections, and without its own logging: the app logs its requests."""
     module = require("uvicorn", "serve", "sightline serve")
+    from sightline.serving.connections import Connections
+    from sightline.serving.metrics import Metrics
+
+    settings = replace(settings, max_connections=min(settings.max_connections, most_connections()))
+    metrics = Metrics()
     server: uvicorn.Server = module.Server(
         module.Config(
-            app,
-            http="h11",
+            create_app(settings, metrics),
+            http=Connections(settings, metrics),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -151,6 +215,14 @@ def build_server(app: "Starlette", settings: Settings) -> "uvicorn.Server":
         )
     )
     return server
+
+
+def most_connections() -> int:
+    """As many as the process may have files open, less a few of its own."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, limit - OWN_FILES) if limit > 0 else 2**31  # no limit is a negative number
 
 
 @contextmanager
@@ -175,8 +247,23 @@ def ends_well(server: "uvicorn.Server") -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, free_ports: range = ANY_PORT) -> socket.socket:
     """A listening socket. From here on clients can connect; they are answered as soon as the app runs.
+
+    port: 0 takes the first of `free_ports` that nobody has
+
+    Raises:
+        RunError: the port is taken (of `free_ports`: all are), not allowed, or the host is not this machine's.
+    """
+    ports = range(port, port + 1) if port else free_ports
+    for candidate in ports[:-1]:
+        with suppress(RunError):
+            return listen_at(host, candidate)
+    return listen_at(host, ports[-1])
+
+
+def listen_at(host: str, port: int) -> socket.socket:
+    """`listen` on this very port; 0 leaves it to the system.
 
     Raises:
         RunError: the port is taken, not allowed, or the host is not this machine's.
