@@ -1,6 +1,6 @@
 """Labels to bundle in one call: the stages in order, each skipped when what it would make is there and still valid.
 
-WORK/dataset      imported and split          WORK/run           trained, with its scores in inference/
+WORK/dataset      imported and split          WORK/run           trained, with its scores in inference/, page in report/
 WORK/model.tar.gz the bundle                  WORK/journey.json  a fingerprint of what each stage was made from
 
 A stage's fingerprint covers its options and the fingerprint of the stage before, so a change redoes all that follows it.
@@ -43,6 +43,7 @@ from sightline.evaluation.results import check_results, check_truth, results_fro
 from sightline.images import read_image
 from sightline.labels import ReadOptions
 from sightline.records import Detections, Model
+from sightline.reporting.write import PAGE, write_report
 from sightline.serving.remote import connect
 from sightline.serving.server import running
 from sightline.storage import atomic_write, is_remote, listed, write_json
@@ -63,8 +64,9 @@ DEFAULT_CONFIG = "small"
 """The preset that needs no downloaded weights and no GPU."""
 
 INFERENCE = "inference"
+REPORT = "report"
 RESULTS = "coco_instances_results.json"
-"""What evaluation leaves in a run's folder `inference`, by Detectron2's name."""
+"""What evaluation leaves in a run's folder: `inference` by Detectron2's name, and in `report` the page."""
 
 DEMO_PICTURES = 600
 DEMO_FRACTIONS = {"train": 0.75, "val": 0.05, "test": 0.2}
@@ -186,6 +188,7 @@ def run(
             given=looked_in or images,
             known=imported.pictures,
             download=download or any(is_remote(str(source)) for source in sources),
+            called=imported.report.called,
         )
         made = create(imported.dataset, dataset, pictures=where, on_problem=on_problem, replace=True)
         for line in (*imported.report.notes, *made.notes, *imported.report.skipped, *made.skipped):
@@ -214,8 +217,12 @@ def run(
         return f"{done.steps:,} steps"
 
     def evaluate_stage(_: bool) -> str:
-        scores = evaluate(load_model(trained_in, device=device), open_part(dataset, "test"), scored_in)
+        test = open_part(dataset, "test")
+        evaluation = examine(load_model(trained_in, device=device), test, scored_in)
+        scores = dict(evaluation.scores)
         say(indented(table(scores)))
+        if evaluation.analyses:
+            say(f"      The page: {write_report(evaluation, trained_in / REPORT, pictures=test.images_dir, run=trained_in)}")
         return f"{headline(scores)} on the test part"
 
     def pack_stage(_: bool) -> str:
@@ -354,6 +361,7 @@ def demo(
     say("")
     say(f"AP50 {number(journey, 'AP50')}, AP {number(journey, 'AP')} on {len(part.dataset.images)} held-out pictures")
     say(f"The served answer, drawn: {answer}")
+    say(f"Where it is wrong, as a page: {journey.run / REPORT / PAGE}")
     say("")
     say("Go on with:")
     say(f"  sightline predict {journey.bundle} {journey.dataset / 'images'} -o found.jsonl --draw found/")

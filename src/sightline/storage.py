@@ -7,12 +7,12 @@ What is on S3 is fetched into the cache (SIGHTLINE_CACHE) and read there; what i
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from sightline.errors import SightlineError
+from sightline.errors import Problem, SightlineError
 
 if TYPE_CHECKING:
     from sightline.s3.connection import Store
@@ -92,6 +92,28 @@ def fetched(reference: str, wanted: Callable[[str], bool] = lambda _: True) -> d
 
     found = folders.fetch(store(), address.parse(reference), wanted)
     return {path: str(there) for path, there in found.files.items()}
+
+
+def fetched_each(references: Iterable[str]) -> tuple[dict[str, Path], dict[str, Problem]]:
+    """({s3:// address: file in the cache}, {s3:// address: why there is none}) of single objects, several at once.
+
+    Raises:
+        SightlineError, RunError: S3 cannot be used at all.
+    """
+    from sightline.s3 import address
+    from sightline.s3.transfers import fetch_all
+
+    addresses, problems = dict[address.Address, str](), dict[str, Problem]()
+    for reference in references:
+        try:
+            addresses[address.parse(reference)] = reference
+        except SightlineError as error:
+            problems[reference] = error.problems[0]
+    if not addresses:
+        return {}, problems
+    found = fetch_all(store(), addresses)
+    problems |= {addresses[there]: problem for there, problem in found.problems.items()}
+    return {addresses[there]: path for there, path in found.files.items()}, problems
 
 
 def listed(reference: str) -> list[object]:

@@ -554,3 +554,36 @@ def test_pictures_of_two_sizes_are_not_joined(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"output.manifest:2: says .*their boxes cannot be joined"):
         read(tmp_path, a_line(), turned, on_duplicate="merge")
     assert read(tmp_path, a_line(), turned, on_duplicate="last").dataset.images[0].size == ImageSize(100, 80)
+
+
+def test_a_relabelled_copy_in_another_bucket(tmp_path: Path) -> None:
+    first = a_manifest(tmp_path / "a.manifest", [a_line("s3://one/1.jpg"), a_line("s3://one/2.jpg")])
+    again = a_manifest(tmp_path / "b.manifest", [a_line("s3://two/1.jpg", [])])
+    apart = ground_truth.read([first, again])
+    assert len(apart.dataset.images) == 3
+    assert "1 pictures share their names" in apart.report.notes[0]
+    asked = ground_truth.read([first, again], same_picture="name")
+    assert [(problem.where, problem.what) for problem in asked.report.skipped] == [
+        (f"{again}:1", f"labels s3://two/1.jpg, which by its name is s3://one/1.jpg, after {first}:1")
+    ]
+    last = ground_truth.read([first, again], same_picture="name", on_duplicate="last")
+    assert [(image.file_name, image.source, len(image.instances)) for image in last.dataset.images] == [
+        ("1.jpg", "s3://two/1.jpg", 0),
+        ("2.jpg", "s3://one/2.jpg", 1),
+    ]
+
+
+@pytest.mark.parametrize("rule", ["first", "last", "merge"])
+def test_equal_names_in_one_manifest_are_not_one_picture(tmp_path: Path, rule: str) -> None:
+    first = a_manifest(tmp_path / "a.manifest", [a_line("s3://one/1.jpg")])
+    deep = a_manifest(tmp_path / "b.manifest", [a_line("s3://two/x/1.jpg"), a_line("s3://two/y/1.jpg")])
+    found = ground_truth.read([first, deep], same_picture="name", on_duplicate=rule)  # type: ignore[arg-type]
+    assert [problem.where for problem in found.report.skipped] == [f"{deep}:2"]
+    assert "both are called 1.jpg" in found.report.skipped[0].what
+
+
+def test_accents_of_classes_in_one_manifest(tmp_path: Path) -> None:
+    lines = [a_line("s3://b/1.jpg", class_map={"0": "caf\u00e9"}), a_line("s3://b/2.jpg", class_map={"0": "cafe\u0301"})]
+    found = ground_truth.read([a_manifest(tmp_path / "a.manifest", lines)])
+    assert found.dataset.class_names == ("caf\u00e9",)
+    assert "encoding of their accents" in found.report.notes[0]

@@ -136,3 +136,33 @@ def test_names_that_differ_only_in_blanks_are_one_class() -> None:
     assert merged.class_names == ("cat", "dog ", "owl")
     assert names_of(merged) == [["cat"], ["cat"]]
     assert notes == ["The classes 'cat ' and 'cat' differ only in blanks; they are one class."]
+
+
+def test_copies_in_another_bucket_are_noted_and_one_by_choice() -> None:
+    one = a_dataset([a_record(1, (0,), source=HERE), a_record(2, source="s3://here/2.jpg")])
+    other = a_dataset([a_record(1, (1,), source=THERE)])
+    merged, notes = merge([one, other])
+    assert len(merged.images) == 3
+    assert [note for note in notes if "1 pictures share their names" in note and f"({HERE} and {THERE})" in note]
+    with pytest.raises(LabelError, match=r"b: s3://there/1.jpg is in a, too"):
+        merge([one, other], same_picture="name", places=["a", "b"])
+    merged, notes = merge([one, other], same_picture="name", on_duplicate="last")
+    assert names_of(merged) == [["dog"], ["cat"]]
+    assert notes == ["dataset 2: 1 pictures are in dataset 1, too; the last labels count."]
+
+
+def test_names_that_do_not_tell_pictures_apart_are_no_rule() -> None:
+    one = a_dataset([a_record(1, source=HERE), a_record(2, source=THERE)])
+    with pytest.raises(LabelError, match=r"dataset 1: has 2 pictures called 1.jpg: .*leave --same-picture name out"):
+        merge([one, a_dataset([])], same_picture="name", on_duplicate="last")
+
+
+def test_accents_are_one_class_however_they_are_written() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    one, other = a_dataset([a_record(1)], names=(composed,)), a_dataset([a_record(2)], names=(decomposed,))
+    merged, notes = merge([one, other])
+    assert merged.class_names == (composed,)
+    assert len(notes) == 1
+    assert "encoding of their accents" in notes[0]
+    assert merge([other], rename={composed: "place"})[0].class_names == ("place",)
+    assert merge([one, other], drop=[decomposed])[0].class_names == ()

@@ -198,3 +198,74 @@ def test_a_prelabelled_manifest_goes_to_s3(job: Bucket) -> None:
     call("dataset", "prelabel", f"s3://{BUCKET}/bees", "-o", f"s3://{BUCKET}/next/input.manifest")
     lines = job.get("next/input.manifest").decode().splitlines()
     assert [json.loads(text)["source-ref"] for text in lines] == [f"s3://{BUCKET}/raw/{name}" for name in NAMES]
+
+
+SEQUENCE = "annotations/consolidated-annotation/output/0/SeqLabel.json"
+
+
+def video_job(bucket: Bucket, frames: int = 2) -> str:
+    """A tracking job's output, its sequence and its frames, all on S3; the address of its manifest."""
+    names = [f"{number}.png" for number in range(frames)]
+    for name in names:
+        bucket.put(f"raw/clip/{name}", picture(50))
+    listed = [{"frame-no": number, "frame": name} for number, name in enumerate(names)]
+    sequence = {"seq-no": 1, "prefix": f"s3://{BUCKET}/raw/clip/", "number-of-frames": frames, "frames": listed}
+    box = {"class-id": "0", "left": 5, "top": 5, "width": 20, "height": 10}
+    labels = [{"frame-no": str(number), "frame": name, "annotations": [box]} for number, name in enumerate(names)]
+    reference = bucket.put(f"jobs/video/{SEQUENCE}", json.dumps({"tracking-annotations": labels}).encode())
+    facts = {"class-map": {"0": "bee"}, "type": "groundtruth/video-object-tracking", "creation-date": "2026-11-20T10:00:00"}
+    line = {"source-ref": bucket.put("raw/clip.json", json.dumps(sequence).encode()), "job-ref": reference}
+    return bucket.put("jobs/video/manifests/output/output.manifest", json.dumps(line | {"job-ref-metadata": facts}).encode())
+
+
+def test_a_video_job_brings_its_sequences_and_frames(bucket: Bucket, tmp_path: Path) -> None:
+    manifest = video_job(bucket)
+    bucket.asked.clear()
+    call("dataset", "import", manifest, "-o", str(tmp_path / "data"))
+    assert file_names(tmp_path / "data") == ["0.png", "1.png"]
+    assert bucket.asked.count("GetObject") == 5  # manifest, sequence, labels, two frames: nothing twice
+
+
+def test_a_video_job_here_fetches_only_when_told(bucket: Bucket, tmp_path: Path) -> None:
+    here = tmp_path / "output.manifest"
+    here.write_bytes(bucket.get(video_job(bucket).removeprefix(f"s3://{BUCKET}/")))
+    with pytest.raises(SightlineError, match=r"raw/clip.json is not here.*--download"):
+        call("dataset", "import", str(here), "-o", str(tmp_path / "data"))
+    call("dataset", "import", str(here), "--download", "-o", str(tmp_path / "data"))
+    assert file_names(tmp_path / "data") == ["0.png", "1.png"]
+
+
+def test_frames_that_are_missing_are_told_together(bucket: Bucket, tmp_path: Path) -> None:
+    manifest = video_job(bucket, 3)
+    for name in ("0.png", "2.png"):
+        bucket.client.delete_object(Bucket=BUCKET, Key=f"raw/clip/{name}")
+    with pytest.raises(SightlineError, match="does not exist") as caught:
+        call("dataset", "import", manifest, "-o", str(tmp_path / "data"))
+    assert [problem.where for problem in caught.value.problems] == [
+        f"{manifest}:1, SeqLabel.json, frame '{name}'" for name in ("0.png", "2.png")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "source", "content"),
+    [
+        pytest.param(MANIFEST, MANIFEST, b'{"source-ref": ', id="manifest"),
+        pytest.param(MANIFEST, JOB, b'{"source-ref": ', id="job"),
+        pytest.param("labels/a.json", "labels/a.json", b'{"images": [1], "annotations": [], "categories": []}', id="COCO"),
+        pytest.param("labels/a.xml", "labels/", b"<annotation><object></annotation>", id="folder"),
+        pytest.param("labels/a.bin", "labels/a.bin", b"\0", id="no format"),
+    ],
+)
+def test_errors_name_addresses_not_the_cache(bucket: Bucket, tmp_path: Path, key: str, source: str, content: bytes) -> None:
+    bucket.put(key, content)
+    with pytest.raises(SightlineError) as caught:
+        call("dataset", "import", f"s3://{BUCKET}/{source}", "--labels-only", "-o", str(tmp_path / "data"))
+    assert f"s3://{BUCKET}/{key}" in str(caught.value) or f"s3://{BUCKET}/{source}".rstrip("/") in str(caught.value)
+    assert "cache" not in str(caught.value)
+
+
+def test_reports_name_addresses(job: Bucket, tmp_path: Path) -> None:
+    told = json.loads(
+        call("dataset", "import", f"s3://{BUCKET}/{JOB}", "--labels-only", "--json", "-o", str(tmp_path / "data"))
+    )
+    assert told["labels"]["files"] == [f"s3://{BUCKET}/{MANIFEST}"]

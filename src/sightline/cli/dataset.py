@@ -27,6 +27,8 @@ from sightline.cli.labels import (
     OnProblemChoice,
     Rejected,
     Rename,
+    SamePicture,
+    SamePictureChoice,
     VocOrigin,
     read_options,
 )
@@ -97,6 +99,7 @@ def import_labels(
     rename: Rename = None,
     drop: Drop = None,
     on_duplicate: OnDuplicate = OnDuplicateChoice.error,
+    same_picture: SamePicture = SamePictureChoice.address,
     on_problem: OnProblem = OnProblemChoice.error,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -123,6 +126,8 @@ def import_labels(
         rename=rename,
         drop=drop,
         on_duplicate=on_duplicate,
+        same_picture=same_picture,
+        download=download,
     )
     with output_path(output, "A data set") as to:
         imported = labels.read_with(sources, options, format=format, on_problem=on_problem.value)
@@ -135,6 +140,7 @@ def import_labels(
                 given=looked_in or images,
                 known=imported.pictures,
                 download=download or any(map(is_remote, sources)),
+                called=imported.report.called,
             )
         )
         made = replace(folder.create(imported.dataset, to, pictures=pictures, on_problem=on_problem.value), folder=output)

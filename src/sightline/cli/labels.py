@@ -65,8 +65,19 @@ Rename = Annotated[
 Drop = Annotated[
     list[str] | None, typer.Option("--drop", metavar="CLASS", help="Without a class; its pictures stay. May be repeated.")
 ]
+
+
+class SamePictureChoice(enum.StrEnum):
+    address = "address"
+    name = "name"
+
+
 OnDuplicate = Annotated[
     OnDuplicateChoice, typer.Option("--on-duplicate", help="Whose labels count for a picture that is labelled twice.")
+]
+SamePicture = Annotated[
+    SamePictureChoice,
+    typer.Option("--same-picture", help="What tells that pictures of two files are one: the whole address, or the name alone."),
 ]
 OnProblem = Annotated[
     OnProblemChoice, typer.Option("--on-problem", help="Fail with all problems, or leave out what is broken.")
@@ -87,6 +98,8 @@ def read_options(
     rename: Sequence[str] | None,
     drop: Sequence[str] | None,
     on_duplicate: OnDuplicateChoice,
+    same_picture: SamePictureChoice,
+    download: bool,
 ) -> "ReadOptions":
     """What the options above come to.
 
@@ -105,6 +118,8 @@ def read_options(
         voc_origin=voc_origin,
         classes=tuple(classes or ()),
         on_duplicate=on_duplicate.value,
+        same_picture=same_picture.value,
+        download=download,
         rename=parse_renames(rename or ()),
         drop=tuple(drop or ()),
         images=images,

@@ -25,6 +25,8 @@ from sightline.cli.labels import (
     OnProblemChoice,
     Rejected,
     Rename,
+    SamePicture,
+    SamePictureChoice,
     VocOrigin,
     read_options,
 )
@@ -53,6 +55,7 @@ def run(
     rename: Rename = None,
     drop: Drop = None,
     on_duplicate: OnDuplicate = OnDuplicateChoice.error,
+    same_picture: SamePicture = SamePictureChoice.address,
     on_problem: OnProblem = OnProblemChoice.error,
     fractions: Fractions = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split. SEED N is the training's.")] = 0,
@@ -82,6 +85,8 @@ def run(
         rename=rename,
         drop=drop,
         on_duplicate=on_duplicate,
+        same_picture=same_picture,
+        download=download,
     )
     done = run_journey(
         files,

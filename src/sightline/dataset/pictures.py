@@ -170,12 +170,14 @@ def places(
     given: str | Path | None,
     known: Mapping[str, Path],
     download: bool = False,
+    called: Sequence[str] = (),
 ) -> Sequence[Path] | Mapping[str, Path] | Located:
     """Where the pictures of label files are: each as the labels' own layout told, in the folder given, or beside the files.
 
     given:    a folder, or a prefix on S3, from which the pictures that the labels name are fetched
     known:    file_name -> picture, as the import found them; all of them, or it counts for its folders only
     download: fetch pictures that are in no folder from the s3:// addresses that the labels give
+    called:   the label files in messages, where those of the cache have addresses
 
     Raises:
         DatasetError: the pictures are on S3 and `download` is False, or there is no such folder.
@@ -189,12 +191,12 @@ def places(
         return with_downloads(dataset, others, known, given)
     local = None if given is None else Path(given)
     if known and (local is not None or remote):  # of labels of several formats: some know their pictures, some do not
-        folders = [local] if local is not None else folders_beside(files, replace(dataset, images=tuple(others)))
+        folders = [local] if local is not None else folders_beside(files, replace(dataset, images=tuple(others)), called)
         located = locate(others, folders)
         return {**known, **{image.file_name: located.paths[image.id] for image in others if image.id in located.paths}}
     if local is not None:
         return [local]
-    return sorted({path.parent for path in known.values()}) or folders_beside(files, dataset)
+    return sorted({path.parent for path in known.values()}) or folders_beside(files, dataset, called)
 
 
 def with_downloads(
@@ -253,7 +255,7 @@ def fetch_places(wanted: Mapping[int, Address]) -> Located:
     )
 
 
-def folders_beside(files: Sequence[str], dataset: Dataset) -> list[Path]:
+def folders_beside(files: Sequence[str], dataset: Dataset, called: Sequence[str] = ()) -> list[Path]:
     """The folders of the pictures of label files that name them by path: those that lie beside the files.
 
     Raises:
@@ -261,13 +263,14 @@ def folders_beside(files: Sequence[str], dataset: Dataset) -> list[Path]:
     """
     fix = "Name the folder of the pictures with --images DIR, or import without them with --labels-only."
     fetch = "Fetch them with --download (S3 charges for that), name a folder with --images DIR, or import with --labels-only."
+    shown = ", ".join(called or files)
     remote = next((image.source for image in dataset.images if is_remote(image.source)), None)
     if remote:
-        raise DatasetError(", ".join(files), f"has pictures on S3 ({remote}, ...), which are not fetched unasked", fetch)
+        raise DatasetError(shown, f"has pictures on S3 ({remote}, ...), which are not fetched unasked", fetch)
     names = [reference(image) for image in dataset.images]
     found = {folder for path in files if (folder := beside(Path(path), names))}
     if not found:
-        raise DatasetError(", ".join(files), f"has no pictures beside it ({names[0]}, ...)", fix)
+        raise DatasetError(shown, f"has no pictures beside it ({names[0]}, ...)", fix)
     return sorted(found)
 
 

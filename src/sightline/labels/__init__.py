@@ -8,15 +8,16 @@ print(imported.report)
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
 
 from sightline import storage
 from sightline.coco import write as write_coco  # `coco` is a module of this package, too
-from sightline.errors import LabelError, OnProblem, RunError, SightlineError, nearest
+from sightline.errors import LabelError, OnProblem, Problem, RunError, SightlineError, nearest
 from sightline.labels import sequences as video
 from sightline.labels.joining import join
-from sightline.labels.merging import RULES, OnDuplicate
+from sightline.labels.merging import RULES, SAME, OnDuplicate, SamePicture, spellings
 from sightline.labels.report import Imported, ImportReport, ReadOptions, WriteOptions, YoloTask
 from sightline.labels.writing import require_safe_names
 from sightline.records import Dataset
@@ -84,7 +85,9 @@ def read(
     rename: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
     on_duplicate: OnDuplicate = "error",
+    same_picture: SamePicture = "address",
     images: Path | None = None,
+    download: bool = False,
     on_problem: OnProblem = "error",
 ) -> Imported:
     """The labels of one or several files or folders as one dataset, with a report; they may be of several formats.
@@ -108,9 +111,11 @@ def read(
         voc_origin=voc_origin,
         classes=tuple(classes),
         on_duplicate=on_duplicate,
+        same_picture=same_picture,
         rename=tuple((rename or {}).items()),
         drop=tuple(drop),
         images=images,
+        download=download,
     )
     return read_with(sources, options, format=format, on_problem=on_problem)
 
@@ -125,6 +130,17 @@ def read_with(
     """As `read`, the options in one piece."""
     given = [sources] if isinstance(sources, str | Path) else sources
     paths = [label_file(source) for source in given]
+    addresses = {
+        str(path): address_of(str(one), path) for one, path in zip(given, paths, strict=True) if storage.is_remote(str(one))
+    }
+    options = replace(options, download=options.download or bool(addresses))
+    with by_address(addresses):
+        found = read_files(paths, options, format=format, on_problem=on_problem)
+    return Imported(found.dataset, addressed(found.report, addresses), found.pictures)
+
+
+def read_files(paths: Sequence[Path], options: ReadOptions, *, format: str | None, on_problem: OnProblem) -> Imported:
+    """As `read_with`, of files that are here."""
     if not paths:
         raise LabelError("labels", "no file is given", "Name at least one label file.")
     for path in paths:
@@ -132,6 +148,8 @@ def read_with(
             raise LabelError(path, "is given twice", "Name each file once.")
     if options.on_duplicate not in RULES:
         raise LabelError("--on-duplicate", f"unknown rule {options.on_duplicate!r}", nearest(options.on_duplicate, RULES))
+    if options.same_picture not in SAME:
+        raise LabelError("--same-picture", f"unknown rule {options.same_picture!r}", nearest(options.same_picture, SAME))
     groups = list(read_together(paths, format_name(format) if format else None, options))
     if options.label_attributes and not any(name == "ground-truth" for name, _ in groups):
         listed = ", ".join(f"{group[0]} is {name}" for name, group in groups)
@@ -144,9 +162,17 @@ def read_with(
         raise LabelError(
             ", ".join(map(str, paths)), "holds no labelled picture", "Give the output of a finished labelling job."
         )
-    if len(parts) == 1 and not options.rename and not options.drop:
+    spelled_twice = any(True for _ in spellings(parts[0].dataset.class_names))
+    if len(parts) == 1 and not options.rename and not options.drop and not spelled_twice:
         return parts[0]
-    return join(parts, rename=dict(options.rename), drop=options.drop, on_duplicate=options.on_duplicate, on_problem=on_problem)
+    return join(
+        parts,
+        rename=dict(options.rename),
+        drop=options.drop,
+        on_duplicate=options.on_duplicate,
+        same_picture=options.same_picture,
+        on_problem=on_problem,
+    )
 
 
 def read_together(paths: Sequence[Path], name: str | None, options: ReadOptions) -> Iterator[tuple[str, list[Path]]]:
@@ -187,7 +213,9 @@ def read_by(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
         rejected=options.rejected,
         min_confidence=options.min_confidence,
         on_duplicate=options.on_duplicate,
+        same_picture=options.same_picture,
         images=options.images,
+        download=options.download,
     )
 
 
@@ -221,6 +249,47 @@ def fetched_labels(source: str) -> Path:
     return storage.local_path(source, "Reading labels")
 
 
+def address_of(source: str, path: Path) -> str:
+    """The s3:// address of `path`, which `label_file` made of `source`."""
+    of_job = path.is_file() and not PurePosixPath(source).suffix and path.name == PurePosixPath(OUTPUT).name
+    return f"{source.rstrip('/')}/{OUTPUT}" if of_job and not source.endswith(path.name) else source.rstrip("/")
+
+
+@contextmanager
+def by_address(addresses: Mapping[str, str]) -> Iterator[None]:
+    """Errors about files in the cache name the addresses that these came from. addresses: file -> s3:// address"""
+    try:
+        yield
+    except SightlineError as error:
+        told = [renamed(problem, addresses) for problem in error.problems]
+        if tuple(told) == error.problems:
+            raise
+        raise type(error).collected(told) from error
+
+
+def renamed(problem: Problem, addresses: Mapping[str, str]) -> Problem:
+    return Problem(*(with_addresses(text, addresses) for text in (problem.where, problem.what, problem.fix)))
+
+
+def with_addresses(text: str, addresses: Mapping[str, str]) -> str:
+    for path, address in addresses.items():
+        text = text.replace(path, address)
+    return text
+
+
+def addressed(report: ImportReport, addresses: Mapping[str, str]) -> ImportReport:
+    """The same report, in which files from S3 are called by their addresses."""
+    if not addresses:
+        return report
+    return replace(
+        report,
+        skipped=tuple(renamed(problem, addresses) for problem in report.skipped),
+        notes=tuple(with_addresses(note, addresses) for note in report.notes),
+        parts=tuple(addressed(part, addresses) for part in report.parts),
+        addresses=addresses,
+    )
+
+
 def pictures_folder(sources: Sequence[str | Path], images: str | Path | None, format: str | None) -> Path | None:
     """The `images` that readers look into: a prefix on S3 is fetched whole for formats that need its pictures' sizes.
 
@@ -228,8 +297,15 @@ def pictures_folder(sources: Sequence[str | Path], images: str | Path | None, fo
     """
     if images is None or not storage.is_remote(str(images)):
         return None if images is None else Path(images)
-    names = {format_name(format)} if format else {recognise(label_file(source)) for source in sources}
+    names = {format_name(format)} if format else {recognised(source) for source in sources}
     return None if names <= SIZED else storage.local_path(images, "Reading pictures")
+
+
+def recognised(source: str | Path) -> str:
+    """As `recognise`, of a source that may be on S3."""
+    path = label_file(source)
+    with by_address({str(path): address_of(str(source), path)} if storage.is_remote(str(source)) else {}):
+        return recognise(path)
 
 
 def format_name(name: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from sightline import storage
 from sightline.coco import shorten, xywh
 from sightline.errors import LabelError, Problem, nearest
-from sightline.labels.merging import OnDuplicate, twice_note
+from sightline.labels.merging import OnDuplicate, SamePicture, last_part, names_note, spelling_note, twice_note
 from sightline.labels.report import Imported, ImportReport
 from sightline.labels.survey import (
     BOXES,
@@ -72,13 +72,15 @@ class Sheet:
     """The pictures of all files in the order of the lines, not yet built, and what else the lines were.
 
     columns, rows: one a picture: where its labels are
-    places:        source-ref -> its number
+    same_picture:  how a picture is known again
+    places:        source-ref, or its last part where that is how a picture is known again -> its number
     verdicts:      what verification jobs said -> pictures
     rejected:      pictures left out for that
     joined:        number of a picture -> where more of its labels are, by the rule for pictures labelled twice
     """
 
     on_duplicate: OnDuplicate = "error"
+    same_picture: SamePicture = "address"
     columns: list[Column] = field(default_factory=list)
     rows: "array[int]" = field(default_factory=lambda: array("Q"))
     places: dict[str, int] = field(default_factory=dict)
@@ -103,7 +105,9 @@ def read(
     rejected: Collection[str] = (),
     min_confidence: float | None = None,
     on_duplicate: OnDuplicate = "error",
+    same_picture: SamePicture = "address",
     images: Path | None = None,
+    download: bool = False,
 ) -> Imported:
     """The pictures of all manifests together, image ids from 1 in the order of the lines; problems are in the report.
 
@@ -114,7 +118,9 @@ def read(
     min_confidence:   leave out boxes below it. None, the default, is right nearly always: a confidence can be compared within
                       one job only, and in most jobs it is a constant, often 0
     on_duplicate:     what to do with a picture that is labelled twice, in one file or in two
+    same_picture:     "name": pictures of two files are the same where their file names are, in whatever bucket or folder
     images:           for video jobs: where the frames, and the files that list them, have been copied to
+    download:         for video jobs: fetch from S3 what is not there
 
     Classes are ordered by their class id when all lines agree on the ids, else by name: neither the order of files nor
     that of lines changes a label.
@@ -126,7 +132,7 @@ def read(
         raise LabelError("min_confidence", f"is {min_confidence}", "Give a number from 0 to 1.")
     surveys = [survey(path, min_confidence=min_confidence) for path in paths]
     if any(found.is_video for found in surveys):
-        return read_video(paths, surveys, label_attributes, images)
+        return read_video(paths, surveys, label_attributes, images, download)
     chains = choose_attributes(paths, [attributes(found) for found in surveys], label_attributes)
     pairs = {
         pair for found, chain in zip(surveys, chains, strict=True) for name in chain for pair in found.attributes[name].pairs
@@ -134,7 +140,7 @@ def read(
     names, merged = order_classes(pairs)
     labels = {name: names.index(merged.get(name, name)) for _, name in pairs}
     bad = bad_verdicts(surveys, chains, rejected) if drop_rejected else frozenset[str]()
-    sheet = Sheet(on_duplicate)
+    sheet = Sheet(on_duplicate, same_picture)
     for found, chain in zip(surveys, chains, strict=True):
         classes = [labels.get(name, -1) for name in found.names]  # -1: of an attribute that is not read
         add_file(found, [Column(found.path, found.attributes[name], classes) for name in chain], chain, bad, sheet)
@@ -163,7 +169,7 @@ def attributes(found: Survey) -> list[Attribute]:
 
 
 def read_video(
-    paths: Sequence[Path], surveys: Sequence[Survey], label_attributes: Sequence[str], images: Path | None
+    paths: Sequence[Path], surveys: Sequence[Survey], label_attributes: Sequence[str], images: Path | None, download: bool
 ) -> Imported:
     """What `sequences` makes of the files, if all are of video jobs."""
     from sightline.labels.sequences import read as read_sequences
@@ -173,7 +179,7 @@ def read_video(
         videos = ", ".join(str(found.path) for found in surveys if found.is_video)
         what = f"are of a video job, and those of {', '.join(boxes)} of single pictures"
         raise LabelError(videos, f"the labels {what}", "Import them one by one, then merge the datasets.")
-    return read_sequences(paths, label_attributes=label_attributes, images=images)
+    return read_sequences(paths, label_attributes=label_attributes, images=images, download=download)
 
 
 def bad_verdicts(surveys: Sequence[Survey], chains: Sequence[Sequence[str]], rejected: Collection[str]) -> frozenset[str]:
@@ -207,6 +213,7 @@ def bad_verdicts(surveys: Sequence[Survey], chains: Sequence[Sequence[str]], rej
 def add_file(found: Survey, columns: Sequence[Column], chain: Sequence[str], bad: Collection[str], sheet: Sheet) -> None:
     """The pictures of one manifest, into `sheet`: of each line the labels of the first of `columns` that has some."""
     problems = {line: list(wrong) for line, wrong in found.problems.items()}
+    own: dict[str, str] = {}  # name -> address
     for column, name, row in newest(columns, chain):
         labels, line = column.labels, column.labels.lines[row]
         verdict = found.verdicts.get((name, line)) if found.verdicts else None
@@ -217,7 +224,14 @@ def add_file(found: Survey, columns: Sequence[Column], chain: Sequence[str], bad
                 continue
         sheet.below += labels.below.get(line, 0)
         source = labels.sources[row]
-        number = sheet.places.setdefault(source, len(sheet.rows))
+        known_as = source
+        if sheet.same_picture == "name":
+            known_as = last_part(source)
+            other = own.setdefault(known_as, source)
+            if other != source:
+                problems.setdefault(line, []).append(namesake(f"{found.path}:{line}", source, other))
+                continue
+        number = sheet.places.setdefault(known_as, len(sheet.rows))
         if number != len(sheet.rows):
             twice = add_again(number, column, row, sheet)
             if twice:
@@ -234,17 +248,25 @@ def add_file(found: Survey, columns: Sequence[Column], chain: Sequence[str], bad
         sheet.notes.append(chain_note(found, columns, chain))
 
 
+def namesake(where: str, source: str, other: str) -> Problem:
+    """Two pictures of one file cannot be told apart by their names."""
+    what = f"labels {source}, and another line {other}: both are called {last_part(source)}"
+    return Problem(where, what, "Names do not tell them apart: leave --same-picture name out.")
+
+
 def add_again(number: int, column: Column, row: int, sheet: Sheet) -> Problem | None:
     """More labels of a picture that has some: what the rule makes of them, or why it cannot."""
     before, first = sheet.columns[number], sheet.rows[number]
     source, where = column.labels.sources[row], f"{column.path}:{column.labels.lines[row]}"
     place = f"{before.path}:{before.labels.lines[first]}"
+    other = before.labels.sources[first]
     if sheet.on_duplicate == "error":
-        return Problem(where, f"labels {source} again, after {place}", "Keep one of the two lines, or choose --on-duplicate.")
+        again = f"labels {source} again" if other == source else f"labels {source}, which by its name is {other}"
+        return Problem(where, f"{again}, after {place}", "Keep one of the two lines, or choose --on-duplicate.")
     if sheet.on_duplicate == "merge":
-        size, other = column.labels.sizes[row], before.labels.sizes[first]
-        if size != other:
-            what = f"says {source} is {size}, and {place} says {other}: their boxes cannot be joined"
+        size, first_size = column.labels.sizes[row], before.labels.sizes[first]
+        if size != first_size:
+            what = f"says {source} is {size}, and {place} says {first_size}: their boxes cannot be joined"
             return Problem(where, what, "Correct one of the two, or choose --on-duplicate first or last.")
         sheet.joined.setdefault(number, []).append((column, row))
     elif sheet.on_duplicate == "last":
@@ -344,7 +366,7 @@ def record(number: int, name: str, column: Column, row: int) -> ImageRecord:
 
 def notes(sheet: Sheet, merged: Mapping[str, str], dropping: bool, min_confidence: float | None) -> Iterator[str]:
     for name, plain in sorted(merged.items()):
-        yield f"The classes {name!r} and {plain!r} differ only in blanks; they are one class."
+        yield spelling_note(name, plain)
     yield from sheet.notes
     if sheet.unlabelled:
         yield f"Lines without a label: {listed(sheet.unlabelled)}."
@@ -353,6 +375,8 @@ def notes(sheet: Sheet, merged: Mapping[str, str], dropping: bool, min_confidenc
         yield f"Lines whose labelling failed: {listed(sheet.failed)}. Reasons: {told}."
     if sheet.twice:
         yield twice_note(sheet.twice, sheet.on_duplicate)
+    if sheet.same_picture == "address":
+        yield from names_note(sources_by_file(sheet))
     if sheet.verdicts:
         said = ", ".join(f"{name!r} {pictures:,}" for name, pictures in sorted(sheet.verdicts.items()))
         done = f"{sheet.rejected:,} pictures were left out" if dropping else "all are kept; --drop-rejected leaves out bad ones"
@@ -362,6 +386,16 @@ def notes(sheet: Sheet, merged: Mapping[str, str], dropping: bool, min_confidenc
             f"{sheet.below:,} boxes with a confidence below {min_confidence:g} were left out. What a confidence means differs "
             "from job to job; in many it is a constant."
         )
+
+
+def sources_by_file(sheet: Sheet) -> list[tuple[str, list[str]]]:
+    """(file, the addresses of its pictures) of several files; nothing of a file that is alone."""
+    if len({column.path for column in sheet.columns}) < 2:
+        return []
+    found: dict[str, list[str]] = {}
+    for column, row in zip(sheet.columns, sheet.rows, strict=True):
+        found.setdefault(str(column.path), []).append(column.labels.sources[row])
+    return list(found.items())
 
 
 def listed(places: Sequence[str], limit: int = 5) -> str:

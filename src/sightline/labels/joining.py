@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from sightline.errors import LabelError, OnProblem
-from sightline.labels.merging import OnDuplicate, Origin, combine
+from sightline.labels.merging import OnDuplicate, Origin, SamePicture, combine
 from sightline.labels.report import Imported, ImportReport
 
 
@@ -14,6 +14,7 @@ def join(
     rename: Mapping[str, str],
     drop: Collection[str],
     on_duplicate: OnDuplicate,
+    same_picture: SamePicture = "address",
     on_problem: OnProblem = "error",
 ) -> Imported:
     """The pictures of all parts under one list of classes; what `merging.merge` says about each is in the notes.
@@ -24,7 +25,7 @@ def join(
         LabelError: as `merging.merge`.
     """
     shown = [place(part) for part in parts]
-    merged = combine([part.dataset for part in parts], dict(rename), drop, on_duplicate, shown)
+    merged = combine([part.dataset for part in parts], dict(rename), drop, on_duplicate, shown, same_picture)
     if merged.problems and on_problem == "error":
         raise LabelError.collected(merged.problems)
     reports = [part.report for part in parts]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from sightline.errors import Problem
-from sightline.labels.merging import OnDuplicate
+from sightline.labels.merging import OnDuplicate, SamePicture
 from sightline.records import Dataset
 
 YoloTask = Literal["detect", "segment"]
@@ -26,9 +26,11 @@ class ReadOptions:
     classes:         the classes to take of Open Images' 600, by name or MID; none given: all
     on_duplicate:    what to do with a picture that is labelled twice: in two files, two lines of manifests, or by two people
                      in a Label Studio task
+    same_picture:    "name": pictures of two files are the same where their file names are, in whatever bucket or folder
     rename:          (class, its new name); classes that get one name become one
     drop:            classes whose objects are left out
     images:          a folder that holds the pictures, before those beside the labels
+    download:        fetch from S3 the sequence files and frames that a video job's manifest names; on for manifests on S3
     """
 
     label_attributes: tuple[str, ...] = ()
@@ -40,9 +42,11 @@ class ReadOptions:
     voc_origin: int = 1
     classes: tuple[str, ...] = ()
     on_duplicate: OnDuplicate = "error"
+    same_picture: SamePicture = "address"
     rename: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
     images: Path | None = None
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ class ImportReport:
     skipped:    what was wrong and left out
     notes:      facts to know that are no faults
     parts:      the reports of each source by itself, where several were joined
+    addresses:  file -> the s3:// address that it was fetched from
     """
 
     format: str
@@ -82,6 +87,12 @@ class ImportReport:
     skipped: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     parts: tuple["ImportReport", ...] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """The files as people know them: those from S3 by their addresses."""
+        return tuple(self.addresses.get(file, file) for file in self.files)
 
     def __str__(self) -> str:
         counts = f"{self.images:,} images ({self.empty_images:,} without objects), {self.boxes:,} boxes"
@@ -96,12 +107,12 @@ class ImportReport:
             if number
         ]
         own = "; ".join([f"{self.format}: {counts}{read}", *left_out])
-        return "\n".join([own, *(f"  {', '.join(part.files[:3])}: {part}" for part in self.parts)])
+        return "\n".join([own, *(f"  {', '.join(part.called[:3])}: {part}" for part in self.parts)])
 
     def as_dict(self) -> dict[str, object]:
         return {
             "format": self.format,
-            "files": list(self.files),
+            "files": list(self.called),
             "lines": self.lines,
             "images": self.images,
             "boxes": self.boxes,

@@ -2,8 +2,8 @@
 
 A manifest has one line a sequence: `source-ref` names the sequence file, which lists the frames, `<attribute>` the job's
 SeqLabel.json, which holds their boxes, and the metadata names the classes. Both files, and the frames, are read from copies:
-beside the manifest, in the job's output folder, or below the folder of the pictures. No file tells how large a frame is; its
-picture does.
+beside the manifest, in the job's output folder, or below the folder of the pictures; of a manifest from S3, what is in none of
+them is fetched from its own address. No file tells how large a frame is; its picture does.
 """
 
 import json
@@ -16,6 +16,7 @@ from sightline.coco import shorten
 from sightline.errors import ImageError, LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import read_header
+from sightline.labels.merging import spelling_note
 from sightline.labels.report import Imported, ImportReport
 from sightline.labels.survey import (
     FAILURE,
@@ -32,7 +33,7 @@ from sightline.labels.survey import (
 )
 from sightline.names import file_names
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance
-from sightline.storage import key_parts
+from sightline.storage import fetched_each, is_remote, key_parts
 
 NAME = "ground-truth-video"
 
@@ -56,13 +57,19 @@ class Frame:
 class Reel:
     """What the sequences of all manifests come to.
 
-    folders: where copies are looked for
-    copies:  file -> the address that it is taken for
-    lost:    what a dataset has no place for -> boxes that had it
+    folders:   where copies are looked for
+    download:  what is in none of them is fetched
+    copies:    file -> the address that it is taken for
+    fetched:   address on S3 -> its file in the cache
+    unfetched: address on S3 -> why it could not be fetched
+    lost:      what a dataset has no place for -> boxes that had it
     """
 
     folders: Sequence[Path] = ()
+    download: bool = False
     copies: dict[Path, str] = field(default_factory=dict)
+    fetched: dict[str, Path] = field(default_factory=dict)
+    unfetched: dict[str, Problem] = field(default_factory=dict)
     frames: dict[str, Frame] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -75,18 +82,21 @@ def recognise(path: Path, head: bytes) -> bool:
     return any(f'"{kind}"'.encode() in head for kind in VIDEO)
 
 
-def read(paths: Sequence[Path], *, label_attributes: Sequence[str] = (), images: Path | None = None) -> Imported:
+def read(
+    paths: Sequence[Path], *, label_attributes: Sequence[str] = (), images: Path | None = None, download: bool = False
+) -> Imported:
     """The frames of all sequences of all manifests, in their order; problems are in the report.
 
     label_attributes: which labels to take where a manifest has several that are not one chain of adjustments
     images:           the folder that frames, sequence files and labels were copied to, whole or in parts
+    download:         fetch from S3 what is neither there nor beside the manifests
 
     Raises:
         LabelError: a file is no video job's output, or holds several label attributes to choose from.
     """
     lines = [list(objects(path)) for path in paths]  # a line a sequence: few
     chains = choose_attributes(paths, [attributes(found) for found in lines], label_attributes, "video")
-    reel, pairs = Reel(), set[tuple[str, str]]()
+    reel, pairs = Reel(download=download), set[tuple[str, str]]()
     for path, found, chain in zip(paths, lines, chains, strict=True):
         job = path.parents[2] if path.parts[-3:-1] == ("manifests", "output") else path.parent
         reel.folders = [*([images] if images else []), *dict.fromkeys((path.parent, job))]
@@ -109,7 +119,8 @@ def read(paths: Sequence[Path], *, label_attributes: Sequence[str] = (), images:
         skipped=tuple(reel.problems),
         notes=tuple(notes(reel, merged)),
     )
-    return Imported(dataset, report)
+    pictures = {image.file_name: file for image in dataset.images if (file := reel.fetched.get(image.source)) is not None}
+    return Imported(dataset, report, pictures)
 
 
 def attributes(lines: Sequence[tuple[int, Mapping[str, object] | LabelError]]) -> list[Attribute]:
@@ -153,6 +164,7 @@ def read_line(line: Mapping[str, object] | LabelError, chain: Sequence[str], whe
     labels = load(reference, where, "the labels", reel)
     place = f"{where}, {reference.rpartition('/')[2]}"
     labelled = read_frames(labels, place)
+    fetch([prefix + name for name, _ in labelled], reel)
     for name, fields in labelled:
         if listed and name not in listed:
             what = "is not in the sequence file"
@@ -169,10 +181,13 @@ def read_line(line: Mapping[str, object] | LabelError, chain: Sequence[str], whe
 
 def copy_of(reference: str, where: str, what: str, reel: Reel) -> Path:
     """The copy of `reference`, which is that of no other address: every sequence has a SeqLabel.json, and often a 0001.jpg."""
-    path = locate(reference, reel.folders)
+    path = locate(reference, reel.folders) or reel.fetched.get(reference)
+    if path is None and reference in reel.unfetched:
+        failed = reel.unfetched[reference]
+        raise LabelError(where, f"{what} {reference} {failed.what}", failed.fix)
     if path is None:
         folders = ", ".join(map(str, reel.folders))
-        fix = f"Copy it there (aws s3 cp) or name its folder with --images; looked in {folders}."
+        fix = f"Fetch it with --download, or copy it and name its folder with --images; looked in {folders}."
         raise LabelError(where, f"{what} {reference} is not here", fix)
     other = reel.copies.setdefault(path, reference)
     if other != reference:
@@ -196,19 +211,35 @@ def locate(reference: str, folders: Sequence[Path]) -> Path | None:
     return None
 
 
+def fetch(references: Sequence[str], reel: Reel) -> None:
+    """What is on S3 and in none of the folders, if it is to be fetched: all at once, each once.
+
+    Raises:
+        SightlineError, RunError: S3 cannot be used at all.
+    """
+    known = reel.fetched.keys() | reel.unfetched.keys()
+    wanted = [one for one in references if is_remote(one) and one not in known and locate(one, reel.folders) is None]
+    if reel.download and wanted:
+        files, problems = fetched_each(wanted)
+        reel.fetched |= files
+        reel.unfetched |= problems
+
+
 def load(reference: str, where: str, what: str, reel: Reel) -> Mapping[str, object]:
     """The JSON object in the copy of `reference`."""
+    fetch([reference], reel)
     path = copy_of(reference, where, what, reel)
+    shown = reference if path == reel.fetched.get(reference) else path
     try:
         if path.stat().st_size > MAX_LABEL_BYTES:
             raise ValueError(f"more than {MAX_LABEL_BYTES:,} bytes")
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise LabelError(path, f"cannot be read ({error.strerror})", "Check its permissions.") from error
+        raise LabelError(shown, f"cannot be read ({error.strerror})", "Check its permissions.") from error
     except (ValueError, RecursionError) as error:
-        raise LabelError(path, f"is not JSON ({error})", "Copy the file again.") from error
+        raise LabelError(shown, f"is not JSON ({error})", "Copy the file again.") from error
     if not isinstance(content, dict):
-        raise LabelError(path, f"holds a JSON {type(content).__name__}, not an object", "Copy the file again.")
+        raise LabelError(shown, f"holds a JSON {type(content).__name__}, not an object", "Copy the file again.")
     return content
 
 
@@ -266,7 +297,8 @@ def add_frame(
     try:
         size = read_header(path).shown
     except ImageError as error:
-        raise LabelError(place, f"the picture {path} {error.what}", error.fix) from error
+        shown = source if path == reel.fetched.get(source) else path
+        raise LabelError(place, f"the picture {shown} {error.what}", error.fix) from error
     entries = fields.get("annotations", [])
     if not isinstance(entries, list):
         raise LabelError(place, f"has annotations {shorten(entries)}", "Give a list.")
@@ -325,7 +357,7 @@ def build(reel: Reel, names: Sequence[str], labels: Mapping[str, int]) -> Datase
 
 def notes(reel: Reel, merged: Mapping[str, str]) -> Iterator[str]:
     for name, plain in sorted(merged.items()):
-        yield f"The classes {name!r} and {plain!r} differ only in blanks; they are one class."
+        yield spelling_note(name, plain)
     if reel.unlabelled:
         yield f"Sequences and frames without a label: {', '.join(reel.unlabelled[:5])} ({len(reel.unlabelled):,} in all)."
     if reel.failed:

@@ -18,6 +18,7 @@ import msgspec
 from sightline.coco import is_number, shorten
 from sightline.errors import LabelError, Problem, nearest
 from sightline.geometry.boxes import ROUNDING_PX, fault, is_empty
+from sightline.labels.merging import spellings
 from sightline.records import Box, ImageSize
 
 BOXES = "groundtruth/object-detection"
@@ -522,12 +523,9 @@ def choose_attributes(
 def order_classes(pairs: set[tuple[str, str]]) -> tuple[list[str], dict[str, str]]:
     """(class names in label order, {name as written: name it is joined with}).
 
-    Names are joined when they differ only in blanks at their ends; a name that is alone keeps its blanks.
+    Names are joined as in `merging.spellings`; a name that is alone stays as it is.
     """
-    spellings: dict[str, set[str]] = {}
-    for _, name in pairs:
-        spellings.setdefault(name.strip(), set()).add(name)
-    merged = {name: plain for plain, written in spellings.items() if len(written) > 1 for name in written}
+    merged = {name: plain for plain, name in spellings(name for _, name in pairs)}
     numbered = {(key, merged.get(name, name)) for key, name in pairs}
     names = {name for _, name in numbered}
     agree = len(names) == len(numbered) == len({key for key, _ in numbered}) and all(
@@ -535,5 +533,5 @@ def order_classes(pairs: set[tuple[str, str]]) -> tuple[list[str], dict[str, str
     )
     return (
         [name for _, name in sorted(numbered, key=lambda pair: int(pair[0]))] if agree else sorted(names),
-        {name: plain for name, plain in merged.items() if name != plain},
+        merged,
     )

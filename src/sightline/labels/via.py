@@ -17,6 +17,7 @@ from sightline.coco import is_number, shorten, xywh
 from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
 from sightline.images import Header
+from sightline.labels.merging import spelling_note
 from sightline.labels.outlines import ellipse, is_bounds, joined, outlined
 from sightline.labels.pictures import Shelf, inside, size_of, turned_note
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
@@ -97,7 +98,7 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
         images.append(ImageRecord(number, name, size, instances))
         pictures[name] = path
     dataset = Dataset(tuple(Category(number, name) for number, name in enumerate(names, 1)), tuple(images))
-    notes = [f"The classes {name!r} and {plain!r} differ only in blanks; they are one class." for name, plain in merged.items()]
+    notes = [spelling_note(name, plain) for name, plain in merged.items()]
     notes += turned_note(sum(turned for _, _, turned in sheet.values()))
     if attribute is None and options.class_name is None and dataset.instance_count:
         notes.append(f"No region has attributes: all are of the class {NO_CLASS!r}; --class-name gives it another name.")
