@@ -13,6 +13,7 @@ from sightline.bundle.archive import (
     CONFIG,
     MANIFEST,
     WEIGHTS,
+    describe,
     read_archive,
     read_model_files,
     run_facts,
@@ -277,3 +278,51 @@ def test_a_config_that_stands_on_a_base_is_written_out(tmp_path: Path) -> None:
     path = tmp_path / "dumped.yaml"
     path.write_bytes(config)
     assert load_file(path).seed == 9
+
+
+CARRIED = {"code/inference.py": b"raise SystemExit('this must never run')", "code/requirements.txt": b"numpy\n"}
+
+
+def with_code(**changes: bytes | None) -> dict[str, bytes]:
+    """The files of a bundle with `code/`; changes: what became of its files since, by file name, None for one that has gone."""
+    members = {name: content for name, content in some_members().items() if name != MANIFEST} | CARRIED
+    manifest = a_manifest_of(members)
+    code = {f"code/{name}": content for name, content in changes.items()}
+    return {name: content for name, content in (members | {MANIFEST: manifest} | code).items() if content is not None}
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["archive", "folder"])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({}, ("as packed", "as packed"), id="none"),
+        pytest.param({"inference.py": b"import mine"}, ("changed by hand", "as packed"), id="changed"),
+        pytest.param({"requirements.txt": None}, ("as packed", "missing"), id="missing"),
+    ],
+)
+def test_code_is_told_about_and_never_a_fault(
+    tmp_path: Path, packed: bool, changes: dict[str, bytes | None], told: tuple[str, str]
+) -> None:
+    members = with_code(**changes)
+    path = an_archive(tmp_path / "model.tar.gz", members) if packed else a_folder(tmp_path / "model", members)
+    assert read_model_files(path).weights == members[WEIGHTS]
+    assert describe(path)["code"] == dict(zip(CARRIED, told, strict=True))
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["archive", "folder"])
+def test_code_that_somebody_wrote_for_a_bundle_made_by_hand(tmp_path: Path, packed: bool) -> None:
+    members = {WEIGHTS: b"w", CONFIG: b"c", "code/inference.py": b"import mine", "code/my/helpers.py": b""}
+    path = an_archive(tmp_path / "model.tar.gz", members) if packed else a_folder(tmp_path / "model", members)
+    assert describe(path) == {"code": {"code/inference.py": "added by hand", "code/my/helpers.py": "added by hand"}}
+
+
+def test_bundles_from_before_there_was_code(tmp_path: Path) -> None:
+    described = describe(an_archive(tmp_path / "model.tar.gz"))
+    assert (described["class_names"], "code" in described) == (["cat"], False)
+
+
+def test_links_in_a_folders_code_are_not_followed(tmp_path: Path) -> None:
+    path = a_folder(tmp_path / "model", with_code())
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    (path / "code" / "link.py").symlink_to(tmp_path / "secret")
+    assert set(describe(path)["code"]) == set(CARRIED)  # type: ignore[call-overload]

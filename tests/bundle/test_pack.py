@@ -15,6 +15,7 @@ import pytest
 import torch
 from builders import a_config, a_detector, a_run
 
+import sightline
 from sightline import storage
 from sightline.bundle.archive import read_archive, sha256
 from sightline.bundle.load import load_model
@@ -44,12 +45,13 @@ def test_what_a_bundle_of_a_run_holds(run: Run, tmp_path: Path) -> None:
     (run.folder / "inference" / "scores.json").write_text('{"bbox": {"AP50": 0.25}}', encoding="utf-8")
     packed = pack_run(run.folder, tmp_path / "deep" / "model.tar.gz")
     members = read_archive(packed.path)
-    assert sorted(members) == ["bundle.json", "config.yaml", "model.pth"]
+    code = ["code/inference.py", "code/requirements.txt", f"code/sightline-{sightline.__version__}.zip"]
+    assert sorted(members) == ["bundle.json", *code, "config.yaml", "model.pth"]
     assert members["config.yaml"] == (run.folder / "config.yaml").read_bytes()
     manifest = json.loads(members["bundle.json"])
     assert (manifest["format"], manifest["class_names"], manifest["score_threshold"]) == (1, ["cat", "dog"], 0.05)
     assert (manifest["training"]["images"], manifest["scores"]) == (6, {"bbox": {"AP50": 0.25}})
-    assert manifest["files"] == {name: sha256(members[name]) for name in ("config.yaml", "model.pth")}
+    assert manifest["files"] == {name: sha256(members[name]) for name in (*code, "config.yaml", "model.pth")}
 
 
 def test_what_is_told_of_a_bundle(run: Run, tmp_path: Path) -> None:

@@ -1,21 +1,23 @@
 """A served model behaves as a local one: equal detections, the server's own errors, and patience where it helps."""
 
 import dataclasses
+import http.client
 import json
 import re
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from sightline.errors import RequestError, RunError
 from sightline.images import Limits
-from sightline.records import Detections, Image, Model
-from sightline.serving.remote import Remote, Reply, connect, parse, retry_after
+from sightline.records import Detections, Image, ImageSize, Model
+from sightline.serving.remote import AT_ONCE, Remote, Reply, as_png, as_webp, connect, parse, retry_after
 from sightline.serving.server import running
 from sightline.serving.settings import Settings
 
@@ -93,7 +95,7 @@ def test_pixels_arrive_as_they_are() -> None:
     def predict(images: Sequence[Image]) -> list[Detections]:
         seen.extend(images)
         empty = np.zeros(0, np.float32)
-        return [Detections((1, 1), empty.reshape(0, 4), empty, empty.astype(np.int64)) for _ in images]
+        return [Detections(ImageSize(*image.shape[:2]), empty.reshape(0, 4), empty, empty.astype(np.int64)) for image in images]
 
     noise = np.random.default_rng(0).integers(0, 256, (37, 53, 3)).astype(np.uint8)
     with running(Model(predict, (), "m")) as url:
@@ -113,12 +115,103 @@ def test_it_waits_while_the_model_loads(model: Model) -> None:
         assert patient.call("GET", "/model").status == 200
 
 
-def test_connections_are_kept(url: str, make_picture) -> None:
-    pauses: list[float] = []
-    served = remote(url, pauses)
-    for _ in range(3):
-        served.predict([make_picture()])
+@contextmanager
+def counted(url: str) -> Iterator[tuple[str, list[socket.socket]]]:
+    """A relay before a server, with the connections it has accepted."""
+    accepted: list[socket.socket] = []
+    there = urlsplit(url)
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(65536):
+                target.sendall(chunk)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = listener.accept()
+                accepted.append(here)
+                beyond = socket.create_connection((there.hostname, there.port))
+                for ends in ((here, beyond), (beyond, here)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", accepted
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_one_connection_carries_one_picture_after_the_other(url: str, make_picture) -> None:
+    with counted(url) as (relay, accepted):
+        served = connect(relay)
+        for shade in range(10):
+            served.predict([make_picture(shade)])
+        assert len(accepted) == 1
+
+
+def test_a_batch_uses_no_more_connections_than_pictures_under_way(url: str, make_picture) -> None:
+    with counted(url) as (relay, accepted):
+        served = connect(relay)
+        for _ in range(3):
+            served.predict([make_picture(shade) for shade in range(30)])
+        assert 1 <= len(accepted) <= AT_ONCE
+
+
+def test_connections_that_a_restarted_server_has_closed_are_no_failure(url: str, make_picture) -> None:
+    """All idle ones break at once, and there are more of them than a request may lose."""
+    served = parse(url, 20)
+    lost = []
+    for _ in range(AT_ONCE):
+        connection = http.client.HTTPConnection(urlsplit(url).netloc)
+        connection.connect()
+        connection.sock.shutdown(socket.SHUT_RDWR)
+        served.idle.put(connection)
+        lost.append(connection)
+    assert len(served.predict([make_picture()])) == 1
     assert served.idle.qsize() == 1
+    assert all(connection.sock is None for connection in lost)
+
+
+def test_an_answer_about_another_picture_is_an_error(make_picture) -> None:
+    found = {"image_size": [15, 20], "pred_boxes": [], "scores": [], "pred_classes": []}
+    with scripted(answer(200, found)) as (url, _), pytest.raises(RequestError) as caught:
+        remote(url, []).predict([make_picture()])
+    assert caught.value.what == "answered for a picture of 20 x 15 px when sent one of 40 x 30 px"
+
+
+def pastel(height: int, width: int) -> Image:
+    """A picture that WebP writes much smaller than PNG does: smooth, with a little noise that is the same in all colours."""
+    noise = np.random.default_rng(0).integers(0, 8, (height, width, 1))
+    slope = np.arange(width)[None, :, None] // 4 + np.arange(height)[:, None, None] // 4
+    return np.repeat((noise + slope) % 256, 3, axis=2).astype(np.uint8)
+
+
+def test_a_picture_beyond_the_servers_limit_travels_as_webp() -> None:
+    seen: list[Image] = []
+
+    def predict(images: Sequence[Image]) -> list[Detections]:
+        seen.extend(images)
+        empty = np.zeros(0, np.float32)
+        return [Detections(ImageSize(*image.shape[:2]), empty.reshape(0, 4), empty, empty.astype(np.int64)) for image in images]
+
+    picture = pastel(1400, 1400)
+    assert len(as_webp(picture)) < 2**20 < len(as_png(picture))
+    with running(Model(predict, (), "m"), settings=Settings(limits=Limits(max_bytes=2**20))) as url:
+        connect(url).predict([picture])
+    np.testing.assert_array_equal(seen[-1], picture)
+
+
+def test_a_picture_that_no_lossless_format_makes_small_enough_is_not_sent() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3)).astype(np.uint8)
+    served = dataclasses.replace(parse("http://127.0.0.1:9", 1), max_bytes=2**20)
+    with pytest.raises(
+        RequestError, match=r"takes 1,048,576 bytes, and a picture of 700 x 700 px has 1,4\d\d,\d+ without.*JPEG file itself"
+    ) as caught:
+        served.predict([noise])
+    assert caught.value.status == 413
 
 
 def test_the_servers_refusal_in_its_own_words(model: Model, make_picture) -> None:
@@ -140,9 +233,18 @@ def test_busy_servers_are_asked_again_when_they_say() -> None:
 def test_patience_ends() -> None:
     pauses: list[float] = []
     busy = answer(503, {"error": {"where": "queue", "what": "is full", "fix": "Wait."}}, "Retry-After: 2\r\n")
-    with scripted(*[busy] * 3) as (url, _), pytest.raises(RequestError, match=r"queue: is full\. Wait\."):
+    with scripted(*[busy] * 2) as (url, _), pytest.raises(RequestError, match=r"queue: is full\. Wait\."):
         remote(url, pauses, timeout_s=3).call("GET", "/model")
-    assert pauses == [2, 2]
+    assert pauses == [2]
+
+
+@pytest.mark.parametrize("status", [400, 404, 406, 408, 413, 415, 429, 500, 502])
+def test_other_refusals_are_not_repeated(status: int) -> None:
+    pauses: list[float] = []
+    refused = answer(status, {"error": {"where": "body", "what": "is wrong", "fix": "Right it."}}, "Retry-After: 1\r\n")
+    with scripted(refused) as (url, asked), pytest.raises(RequestError, match=r"body: is wrong") as caught:
+        remote(url, pauses).call("POST", "/invocations", b"picture")
+    assert (caught.value.status, len(asked), pauses) == (status, 1, [])
 
 
 def test_a_dropped_connection_is_tried_again() -> None:
@@ -209,7 +311,7 @@ def test_addresses_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("2", 2), ("0", 0.1), ("9999", 5), ("Wed, 21 Oct 2026 07:28:00 GMT", 1), ("", 1), ("²", 1)]
+    ("value", "seconds"), [("2", 2), ("0", 0.1), ("9999", 9999), ("Wed, 21 Oct 2026 07:28:00 GMT", 1), ("", 1), ("²", 1)]
 )
 def test_retry_after(value: str, seconds: float) -> None:
     assert retry_after(Reply(503, {"Retry-After": value}, b"")) == seconds

@@ -24,6 +24,8 @@ FORMAT = 1
 WEIGHTS, CONFIG, MANIFEST = "model.pth", "config.yaml", "bundle.json"
 RUN_WEIGHTS = ("model_best.pth", "model_final.pth")
 """Of a run, the first that is there: the best that validation measured, else the last."""
+CODE = "code/"
+"""Where a bundle has what AWS's containers run. Loading a model takes nothing from there, and changes there are no fault."""
 NEEDED = {WEIGHTS, CONFIG, MANIFEST, *RUN_WEIGHTS, "run.json", "inference/scores.json"}
 """What is fetched of a model's folder on S3; a run has more checkpoints than that."""
 
@@ -62,6 +64,36 @@ def read_model_files(reference: str | Path) -> Files:
     )
 
 
+def describe(reference: str | Path) -> dict[str, object]:
+    """bundle.json's content, or what a run tells of itself, after the check of the files; a bundle's `code/` file by file.
+
+    Raises: as `read_model_files`.
+    """
+    files = read_model_files(reference)
+    path = copied_here(reference, "A model", lambda name: name in NEEDED or name.startswith(CODE))
+    there = read_archive(path) if path.is_file() else read_code(path)
+    listed = files.manifest.get("files", {})
+    packed = {name: wanted for name, wanted in listed.items() if name.startswith(CODE)} if isinstance(listed, dict) else {}
+    code = {name: content for name, content in there.items() if name.startswith(CODE)}
+    states = {name: state_of(code.get(name), packed.get(name)) for name in sorted(code.keys() | packed.keys())}
+    return {**files.manifest, **({"code": states} if states else {})}
+
+
+def state_of(content: bytes | None, wanted: object) -> str:
+    """What became of one file of `code/` since it was packed."""
+    if content is None:
+        return "missing"
+    if wanted is None:
+        return "added by hand"
+    return "as packed" if sha256(content) == wanted else "changed by hand"
+
+
+def read_code(path: Path) -> dict[str, bytes]:
+    """{name: content} of `code/` in a folder; links are not followed."""
+    found = sorted(file for file in (path / CODE).rglob("*") if "__pycache__" not in file.parts)
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in found if file.is_file() and not file.is_symlink()}
+
+
 def model_path(reference: str | Path) -> Path:
     """Where the model lies on this machine; one on S3 is fetched."""
     return copied_here(reference, "A model", NEEDED.__contains__)
@@ -97,12 +129,14 @@ def read_manifest(content: bytes, where: str) -> Mapping[str, object]:
 
 
 def check_sums(members: Mapping[str, bytes], manifest: Mapping[str, object], where: str) -> None:
-    """Nothing, if every file that the manifest lists is there and unchanged."""
+    """Nothing, if every file that the manifest lists is there and unchanged; `code/` aside, which `describe` tells about."""
     listed = manifest.get("files", {})
     if not isinstance(listed, dict):
         raise BundleError(f"{where}: {MANIFEST}", "lists no files", "Pack the bundle again.")
     problems = []
     for name, wanted in listed.items():
+        if name.startswith(CODE):
+            continue
         if name not in members:
             problems.append(Problem(f"{where}: {name}", "is missing", "Pack or copy the bundle again."))
         elif sha256(members[name]) != wanted:

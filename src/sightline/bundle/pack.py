@@ -23,6 +23,7 @@ from sightline.bundle.archive import (
     sha256,
     write_archive,
 )
+from sightline.bundle.carried import code_members
 from sightline.bundle.load import config_of, model_from
 from sightline.config.architecture import score_threshold
 from sightline.config.sources import load as load_config
@@ -44,10 +45,13 @@ class Packed:
     sha256: str
 
 
-def pack_run(run: str | Path, to: str | Path, class_names: Sequence[str] | None = None) -> Packed:
+def pack_run(
+    run: str | Path, to: str | Path, class_names: Sequence[str] | None = None, *, requirements: Path | None = None
+) -> Packed:
     """The bundle of a run folder (or Detectron2's output folder): its final weights, configuration, names and scores.
 
-    run, to: paths, or s3:// addresses
+    run, to:      paths, or s3:// addresses
+    requirements: a pip requirements file to travel as code/requirements.txt; None: what Sightline needs, less torch
 
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded, so it is not packed.
@@ -60,11 +64,19 @@ def pack_run(run: str | Path, to: str | Path, class_names: Sequence[str] | None 
     if missing:
         raise BundleError(run, f"has no {' and no '.join(missing)}", "Give the folder of a finished training.")
     tensors = state_dict_of(parse_checkpoint(io.BytesIO(members[WEIGHTS]), run), run)
-    return pack(tensors, members[CONFIG], run_facts(folder), to, where=str(run), class_names=class_names)
+    return pack(
+        tensors, members[CONFIG], run_facts(folder), to, where=str(run), class_names=class_names, requirements=requirements
+    )
 
 
 def pack_files(
-    weights: str | Path, config: str | Path, to: str | Path, class_names: Sequence[str] | None = None, cache: Path | None = None
+    weights: str | Path,
+    config: str | Path,
+    to: str | Path,
+    class_names: Sequence[str] | None = None,
+    cache: Path | None = None,
+    *,
+    requirements: Path | None = None,
 ) -> Packed:
     """The bundle of any weights and their configuration, wherever they come from; errors as `pack_run`.
 
@@ -72,6 +84,7 @@ def pack_files(
     config:  a YAML file, a model zoo name or a preset
     to:      a path, or an s3:// address
     cache:   None: SIGHTLINE_CACHE, else the user's cache folder
+    requirements: as `pack_run`
 
     Raises:
         RunError: the weights cannot be downloaded.
@@ -84,7 +97,7 @@ def pack_files(
     with torch.device("meta"):  # names and shapes, without a number in memory
         own = build_detector(described, str(config)).state_dict()
     path = fetch(address, cache or cache_folder(os.environ)) if is_address(address) else Path(weights)
-    return pack(read_weights(path, own), settings, {}, to, where=address, class_names=class_names)
+    return pack(read_weights(path, own), settings, {}, to, where=address, class_names=class_names, requirements=requirements)
 
 
 def pack(
@@ -95,11 +108,12 @@ def pack(
     *,
     where: str,
     class_names: Sequence[str] | None,
+    requirements: Path | None,
 ) -> Packed:
     """Write `to`, after loading what goes into it."""
     buffer = io.BytesIO()
     torch.save({"model": dict(tensors)}, buffer)
-    members = {WEIGHTS: buffer.getvalue(), CONFIG: config}
+    members = {WEIGHTS: buffer.getvalue(), CONFIG: config, **code_members(requirements)}
     files = Files(where, members[WEIGHTS], config, facts)
     model = model_from(files, device="cpu", score_threshold=None, class_names=class_names)
     manifest = {

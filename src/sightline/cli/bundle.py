@@ -1,5 +1,6 @@
 """`sightline bundle pack` and `sightline bundle inspect`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,18 +24,26 @@ def pack(
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
+    requirements: Annotated[
+        Path | None,
+        typer.Option(
+            "--requirements",
+            metavar="FILE",
+            help="Instead of what AWS's containers shall install for Sightline (code/requirements.txt).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Weights, configuration and class names in one file with checksums."""
+    """Weights, configuration and class names in one file with checksums; code/ for AWS's own PyTorch containers."""
     from sightline.bundle.pack import pack_files, pack_run
     from sightline.errors import BundleError
 
     log_to_stderr()
     names = split_names(class_names)
     if run is not None and weights is None and config is None:
-        packed = pack_run(run, output, names)
+        packed = pack_run(run, output, names, requirements=requirements)
     elif run is None and weights is not None and config is not None:
-        packed = pack_files(weights, config, output, names)
+        packed = pack_files(weights, config, output, names, requirements=requirements)
     else:
         raise BundleError("bundle pack", "needs either RUN, or both --weights and --config", "Give one of the two.")
     show(
@@ -55,13 +64,10 @@ def inspect(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """What a model is: its classes, how it was trained, what it scored. Checksums are verified."""
+    """What a model is: its classes, how it was trained, what it scored. Checksums are verified, also of code/."""
     import json
 
-    from sightline.bundle.archive import read_model_files
+    from sightline.bundle.archive import describe
 
-    files = read_model_files(model)
-    text = (
-        json.dumps(files.manifest, ensure_ascii=False, indent=1) if files.manifest else f"{model}: no bundle.json, no run.json"
-    )
-    show(text, as_json, files.manifest)
+    told = describe(model)
+    show(json.dumps(told, ensure_ascii=False, indent=1) if told else f"{model}: no bundle.json, no run.json", as_json, told)

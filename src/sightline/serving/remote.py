@@ -1,6 +1,6 @@
 """A served model as a local one: `connect("http://127.0.0.1:8080").predict(images)`.
 
-Pictures travel as lossless PNG and numbers come back bit for bit, so the detections are those of the server's own model.
+Pictures travel without loss and numbers come back bit for bit, so the detections are those of the server's own model.
 Connections are kept and shared between threads; a batch travels on several at once, and the server batches it again.
 """
 
@@ -25,9 +25,13 @@ AT_ONCE = 8
 """Pictures of one batch under way at the same time; the server's default batch."""
 
 DROPS = 3
-"""Connections that may break on one request. A prediction changes nothing, so it can be sent again."""
+"""New connections that may break on one request. A prediction changes nothing, so it can be sent again."""
 
-LONGEST_PAUSE_S = 5.0
+SHORTEST_PAUSE_S, USUAL_PAUSE_S = 0.1, 1.0
+"""Before a busy server is asked again: at least, and where it does not say."""
+
+WEBP_MAX_SIDE = 16_383
+"""Pixels; the format has 14 bits for each side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Remote:
 
     prefix:    path before `/invocations`
     timeout_s: for one answer, and in all for a server that is loading or busy
+    max_bytes: of a picture, as the server told it; None: not known
     sleep:     how a pause is made; tests pass a fake
     """
 
@@ -53,6 +58,7 @@ class Remote:
     secure: bool
     prefix: str
     timeout_s: float
+    max_bytes: int | None = None
     sleep: Callable[[float], None] = time.sleep
     idle: "queue.LifoQueue[http.client.HTTPConnection]" = field(default_factory=queue.LifoQueue)
 
@@ -62,7 +68,9 @@ class Remote:
         return f"http{'s' * self.secure}://{host}{f':{self.port}' if self.port else ''}{self.prefix}"
 
     def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
-        """The server's answer. 503 is tried again after its Retry-After, until `timeout_s` has been spent on pauses.
+        """The server's answer. 503 is tried again after its Retry-After, as long as the pauses stay within `timeout_s`.
+
+        No other refusal is: the same request would be refused again.
 
         Raises:
             RequestError: the server refused; its own where, what and fix.
@@ -71,19 +79,21 @@ class Remote:
         paused_s = 0.0
         while True:
             reply = self.exchange(method, path, body, headers or {})
-            if reply.status == 503 and paused_s < self.timeout_s:
-                pause_s = retry_after(reply)
-                self.sleep(pause_s)
-                paused_s += pause_s
-            elif reply.status != 200:
-                raise refusal(self.address + path, reply)
-            else:
+            if reply.status == 200:
                 return reply
+            paused_s += (pause_s := retry_after(reply))
+            if reply.status != 503 or paused_s > self.timeout_s:
+                raise refusal(self.address + path, reply)
+            self.sleep(pause_s)
 
     def exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """One request and its answer, again on a new connection when the old one breaks (a server closes idle ones)."""
-        for drops_left in reversed(range(DROPS)):
-            connection = self.connection()
+        """One request and its answer, again on a new connection when one breaks.
+
+        An idle connection may have been closed by the server meanwhile, and then all of them have: they count as no failure.
+        """
+        drops_left = DROPS
+        while True:
+            connection, used = self.connection()
             try:
                 with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before all is sent
                     connection.request(method, self.prefix + path, body, dict(headers))
@@ -96,7 +106,8 @@ class Remote:
                 ) from error
             except (http.client.HTTPException, OSError) as error:
                 connection.close()
-                if drops_left and not isinstance(error, ConnectionRefusedError):
+                drops_left -= not used
+                if used or (drops_left and not isinstance(error, ConnectionRefusedError)):
                     continue
                 raise RunError(
                     self.address, f"cannot be reached ({error!r})", "Check the address, and that it runs."
@@ -106,15 +117,14 @@ class Remote:
             else:
                 self.idle.put(connection)
             return reply
-        raise AssertionError("the last round returns or raises")
 
-    def connection(self) -> http.client.HTTPConnection:
-        """An idle connection, or a new one that connects when used."""
+    def connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        """An idle connection, or a new one that connects when used; and whether it was used before."""
         try:
-            return self.idle.get_nowait()
+            return self.idle.get_nowait(), True
         except queue.Empty:
             kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
-            return kind(self.host, self.port, timeout=self.timeout_s)
+            return kind(self.host, self.port, timeout=self.timeout_s), False
 
     def predict(self, images: Sequence[Image]) -> list[Detections]:
         """As any `Predict`: one `Detections` per picture, in order."""
@@ -124,10 +134,43 @@ class Remote:
             return list(pool.map(self.predict_one, images))
 
     def predict_one(self, image: Image) -> Detections:
-        headers = {"Content-Type": "image/png", "Accept": wire.JSON}
-        reply = self.call("POST", "/invocations", as_png(image), headers)
+        """What the server finds in one picture.
+
+        Raises:
+            RequestError: the server refused it, it is too large to be sent, or the answer is about another picture.
+            RunError: the server cannot be reached.
+        """
+        content_type, body = self.lossless(image)
+        reply = self.call("POST", "/invocations", body, {"Content-Type": content_type, "Accept": wire.JSON})
         detections, _ = wire.from_json_text(reply.body, self.address)
+        if detections.size != image.shape[:2]:
+            raise RequestError(
+                self.address,
+                f"answered for a picture of {detections.size.width} x {detections.size.height} px"
+                f" when sent one of {image.shape[1]} x {image.shape[0]} px",
+                "Check what stands before the server: it may resize pictures or mix up answers.",
+            )
         return detections
+
+    def lossless(self, image: Image) -> tuple[str, bytes]:
+        """(content type, body) with the very pixels: PNG, or WebP (smaller, slower to write) beyond what the server takes.
+
+        Raises:
+            RequestError: neither is small enough. Pixels are never changed to make them fit.
+        """
+        png = as_png(image)
+        if self.max_bytes is None or len(png) <= self.max_bytes:
+            return "image/png", png
+        webp = as_webp(image) if max(image.shape) <= WEBP_MAX_SIDE else png
+        if len(webp) <= self.max_bytes:
+            return "image/webp", webp
+        raise RequestError(
+            self.address,
+            f"takes {self.max_bytes:,} bytes,"
+            f" and a picture of {image.shape[1]} x {image.shape[0]} px has {len(webp):,} without loss",
+            "Send its JPEG file itself (curl --data-binary, see docs/wire.md), scale it down, or use the model in process.",
+            status=413,
+        )
 
 
 def connect(url: str, *, timeout_s: float = 60.0) -> Model:
@@ -144,7 +187,16 @@ def connect(url: str, *, timeout_s: float = 60.0) -> Model:
         proposes = told.get("proposes") is True
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RequestError(remote.address, f"is no Sightline server ({error!r})", "Check the address.") from error
+    remote.max_bytes = told_limit(remote)
     return Model(remote.predict, class_names, remote.address, facts, proposes)
+
+
+def told_limit(remote: Remote) -> int | None:
+    """Bytes that a request may have, as the server tells it; None where it does not."""
+    try:
+        return int(json.loads(remote.call("GET", "/execution-parameters").body)["MaxPayloadInMB"]) * 2**20
+    except (RequestError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def parse(url: str, timeout_s: float) -> Remote:
@@ -168,10 +220,17 @@ def as_png(image: Image) -> bytes:
     return file.getvalue()
 
 
+def as_webp(image: Image) -> bytes:
+    """Lossless; of photos a quarter to a third smaller than `as_png`, in about twice the time."""
+    file = io.BytesIO()
+    Pillow.fromarray(image).save(file, "WEBP", lossless=True, quality=0, method=1)  # of lossless ones, quality means effort
+    return file.getvalue()
+
+
 def retry_after(reply: Reply) -> float:
     """Seconds to wait, from a tenth of one up; HTTP's other form, a date, counts as one second."""
     value = {name.lower(): value for name, value in reply.headers.items()}.get("retry-after", "")
-    return min(max(float(value), 0.1), LONGEST_PAUSE_S) if value.isascii() and value.isdecimal() else 1.0
+    return max(float(value), SHORTEST_PAUSE_S) if value.isascii() and value.isdecimal() else USUAL_PAUSE_S
 
 
 def refusal(where: str, reply: Reply) -> RequestError:
