@@ -1,15 +1,19 @@
 """Labelled pictures as training batches, whoever reads them."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders import a_data_folder, a_mask, a_record, an_instance
+from builders import PATIENCE_S, a_data_folder, a_mask, a_record, an_instance
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
@@ -125,6 +129,36 @@ def test_everything_that_is_wrong_with_a_batch_is_told_at_once(tmp_path: Path, w
     with pytest.raises(DatasetError, match=r"00\d\.png: is empty \(0 bytes\)\. .*\n.*00\d\.png: is empty") as caught:
         some_batches(examples, 1, workers=workers)
     assert len(caught.value.problems) == 2
+    assert not active_children(), "an error that is still held keeps no worker alive"
+
+
+def test_workers_hear_their_parent_alone(tmp_path: Path) -> None:
+    """A terminal and a scheduler send SIGTERM to all processes; Python sends it to what is left of its children, and waits."""
+    batches = load_batches(a_training_set(tmp_path), batch_size=2, by_shape=True, start=0, workers=1)
+    next(batches)
+    (worker,) = active_children()
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    assert [len(batch) for batch in islice(batches, 8)] == [2] * 8
+    worker.terminate()
+    worker.join(PATIENCE_S)
+    assert worker.exitcode == 0
+    batches.close()
+
+
+def test_a_process_that_ends_in_the_middle_of_its_batches_ends(tmp_path: Path) -> None:
+    """Held by a module, they are there until the very end."""
+    a_data_folder(tmp_path)
+    code = """
+import sys; sys.path[:0] = [sys.argv[2]]
+from pathlib import Path
+from test_loader import a_training_set, load_batches
+held = load_batches(a_training_set(Path(sys.argv[1])), batch_size=2, by_shape=True, start=0, workers=2)
+sys.held = [held, next(held)]
+"""
+    tests = Path(__file__).parent
+    environ = os.environ | {"PYTHONPATH": str(tests.parent)}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(tests)], env=environ, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0
 
 
 def test_workers_read_the_same_batches_in_the_same_order(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ Boxes leave here as float32 (N, 4) in pixels of the augmented picture, labels as
 """
 
 import logging
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,13 +176,23 @@ class Steps:
             yield batch[self.rank :: self.ranks]
 
 
-def use_one_thread(worker: int) -> None:
-    """A worker decodes on one core; torch's own threads would fight with the model's.
+def begin_worker(worker: int) -> None:
+    """A worker decodes on one core (torch's own threads would fight with the model's) and listens to its parent alone.
 
-    A SIGTERM to the whole process group is for the training to hear, which still needs its pictures to finish a step.
+    A SIGTERM to the whole process group is for the training to hear, which still needs its pictures to finish a step; the one
+    that Python sends to its children when it ends must end them, because it waits for them then.
     """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in threads that begin from here on, too
+        threading.Thread(target=end_when_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def end_when_told_by(parent: int) -> None:
+    """Ends this process at the SIGTERM of one other, whatever it is doing."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def require_shares(batch_size: int, ranks: int) -> None:
@@ -233,8 +245,7 @@ def load_batches(
         batch_sampler=Steps(examples, batch_size, by_shape=by_shape, start=start, rank=rank, ranks=ranks),
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=use_one_thread,
-        persistent_workers=workers > 0,
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),  # its own: beginning to read must not advance the generator that a resume restores
     )
     told: set[str] = set()
