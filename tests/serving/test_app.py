@@ -3,15 +3,14 @@
 import dataclasses
 import json
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from http_raw import Gate, error_of, eventually, raw, received
 
 from sightline import wire
 from sightline.images import Limits, decode_image
@@ -21,46 +20,6 @@ from sightline.serving.settings import Settings
 
 JPEG = {"Content-Type": "image/jpeg"}
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
-
-
-def raw(url: str) -> socket.socket:
-    """A bare connection, for requests that no decent client sends."""
-    return socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=30)
-
-
-def received(connection: socket.socket) -> bytes:
-    """Everything until the server closes."""
-    chunks = []
-    while chunk := connection.recv(65536):
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def error_of(body: bytes) -> dict[str, str]:
-    error = json.loads(body)["error"]
-    assert set(error) == {"where", "what", "fix"}
-    return error
-
-
-def eventually(check: Callable[[], bool]) -> None:
-    """Ask until it is so; what is asked is a request each time, so this ends."""
-    assert any(check() for _ in range(5000))
-
-
-class Gate:
-    """A model that stops inside `predict` until it is opened."""
-
-    def __init__(self, model: Model) -> None:
-        self.entered, self.open = threading.Semaphore(0), threading.Event()
-        self.pictures: list[int] = []
-        self.inner = model
-        self.model = dataclasses.replace(model, predict=self.predict)
-
-    def predict(self, images: Sequence[Image]) -> list[Detections]:
-        self.pictures += [int(image[0, 0, 0]) for image in images]
-        self.entered.release()
-        self.open.wait(20)  # a failed test must not leave its server waiting
-        return self.inner.predict(images)
 
 
 def test_a_picture_comes_back_as_detections(model: Model, ask: Call, png: bytes) -> None:

@@ -39,7 +39,7 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="A run folder, a bundle, or Detectron2's weights and config. "
             f"With --multi-model: the folder that the models are in ({MODELS_FOLDER}).",
         ),
