@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SHARED ?= ../shared
+PROCESSES ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: help demo test lint accept benchmark clean
@@ -44,7 +45,7 @@ test: lint
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& { apt-get install -qq -y chromium >/dev/null 2>&1 \
 			|| { apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null 2>&1; }; } || true
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 accept: $(VENV)/.test
 	$(BIN)/python $(SHARED)/accept/parity.py --sightline $(BIN)/sightline

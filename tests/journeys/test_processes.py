@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from builders import PATIENCE_S, TINY, a_dataset_folder
-from torch.testing import assert_close
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
@@ -46,27 +45,25 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
         time.sleep(0.05)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return dict(torch.load(run / "model_final.pth", weights_only=True)["model"])
-
-
 LONG = ("SOLVER.MAX_ITER", "100000", "SOLVER.CHECKPOINT_PERIOD", "5")
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_saves_and_resume_goes_on(processes: int, tmp_path: Path) -> None:
-    """A run of 100,000 steps that is asked to end after some, and then goes on to a step that is near."""
+def test_sigterm_saves_and_resume_goes_on(tmp_path: Path) -> None:
+    """A run of 100,000 steps that is asked to end after some, and then goes on to a step that is near.
+
+    On two processes; that of one is in tests/training/test_run.py.
+    """
     data, run = a_dataset_folder(tmp_path / "data", train=6), tmp_path / "run"
-    start = [sys.executable] if processes == 1 else [*TORCHRUN, "--standalone", "--nproc-per-node", str(processes)]
+    start = [*TORCHRUN, "--standalone", "--nproc-per-node", "2"]
     process = started([*start, *command(data, run, *LONG)])
     wait_for(run / "last_checkpoint", process)
     process.send_signal(signal.SIGTERM)
     code, _, err = ended(process)
     assert "was asked to end, and is saved after" in err, err
-    assert code == (143 if processes == 1 else code) != 0
+    assert code != 0
     last = run / (run / "last_checkpoint").read_text(encoding="utf-8")
     content = torch.load(last, weights_only=True)
-    assert len(content["sightline"]["ranks"]) == processes
+    assert len(content["sightline"]["ranks"]) == 2
     steps = content["iteration"] + 4  # three more
     near = ("SOLVER.MAX_ITER", str(steps), "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "()")
     code, out, err = ended(started([*start, *command(data, run, *near, "--resume")]))
@@ -134,6 +131,3 @@ def test_two_hosts_train_together(hosts: list[list[str]], tmp_path: Path) -> Non
     assert not (tmp_path / "run-1").exists()
     ranks = torch.load(tmp_path / "run-0" / "model_final.pth", weights_only=True)["sightline"]["ranks"]
     assert len(ranks) == 2
-    local = started([*TORCHRUN, "--standalone", "--nproc-per-node", "2", *command(data, tmp_path / "local", *keys)])
-    assert ended(local)[0] == 0
-    assert_close(weights(tmp_path / "run-0"), weights(tmp_path / "local"), rtol=0, atol=0)
