@@ -28,8 +28,13 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Which part of a dataset folder.")] = "test",
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="REPORT_DIR", help="Where scores.json and more go. A run keeps its own."),
+        typer.Option("--output", "-o", metavar="REPORT_DIR", help="Where index.html and scores.json go. A run keeps its own."),
     ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", metavar="DIR", help="The pictures, where they are not with the data; for the page."),
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots", help="Also plots as PNG and SVG, in plots/.")] = False,
     iou: Annotated[float, typer.Option("--iou", help="Overlap from which on an object is found; COCO's AP has its own.")] = 0.5,
     wish: Annotated[str | None, typer.Option("--choose", metavar="f1|precision=P|recall=R", help=HOW)] = None,
     resamples: Annotated[int, typer.Option("--resamples", min=0, help="For the intervals; 0: none.")] = 1000,
@@ -39,7 +44,7 @@ def evaluate(
 ) -> None:
     """Print COCO's scores with intervals, a table per class, the kinds of error, and thresholds; compare two models.
 
-    In all and per class, for boxes and masks; recall alone for proposals.
+    In all and per class, for boxes and masks; recall alone for proposals. -o makes a page with curves and pictures.
     """
     from sightline.evaluation.asked import Measuring
     from sightline.storage import copied_here, output_path
@@ -49,10 +54,45 @@ def evaluate(
     with output_path(output, "A report") if output else nullcontext() as report:
         truth = copied_here(data, "The ground truth")
         if len(subjects) > 1:
-            compare_subjects(subjects, truth, split, report, device, measuring, listed, as_json)
-            return
-        evaluation = evaluated(subjects[0], truth, split, report, device, measuring, listed)
-    show(evaluation.text(), as_json, evaluation.to_dict(listed))
+            values, text, page = compare_subjects(subjects, truth, split, report, device, measuring, listed, images)
+        else:
+            evaluation = evaluated(subjects[0], truth, split, report, device, measuring, listed)
+            values, text = dict(evaluation.to_dict(listed)), evaluation.text()
+            page = report_on(subjects[0], evaluation, report, truth, split, images, plots)
+    if page is not None:
+        text += f"\n\n  The page: {f'{output}/{page.name}' if output else page}"
+    show(text, as_json, values)
+
+
+def report_on(
+    subject: str, evaluation: "Evaluation", output: Path | None, data: Path, split: str, images: str | None, plots: bool
+) -> Path | None:
+    """The page, in `output` or, of a run folder, in its own `report`; None where there is no place for one."""
+    from sightline.journey import REPORT
+    from sightline.reporting.plots import write_plots
+    from sightline.reporting.write import write_report
+
+    run = Path(subject) if (Path(subject) / "run.json").is_file() else None
+    folder = output or (run / REPORT if run else None)
+    if folder is None or not evaluation.analyses:
+        return None
+    page = write_report(evaluation, folder, pictures=pictures_of(evaluation, data, split, images), run=run)
+    if plots:
+        write_plots(evaluation, folder / "plots", run)
+    return page
+
+
+def pictures_of(evaluation: "Evaluation", data: Path, split: str, images: str | None) -> Path | None:
+    """The folder of the pictures: given, that of the dataset folder, or one beside a COCO file; None: there is none."""
+    from sightline.dataset.folder import open_part
+    from sightline.dataset.pictures import beside
+    from sightline.storage import local_path
+
+    if images is not None:
+        return local_path(images, "Looking for pictures")
+    if data.is_dir():
+        return open_part(data, split).images_dir
+    return beside(data, next(iter(evaluation.analyses.values())).matches.truth.file_names)
 
 
 def evaluated(
@@ -95,12 +135,13 @@ def compare_subjects(
     device: str,
     measuring: "Measuring",
     listed: int,
-    as_json: bool,
-) -> None:
-    """The second and all further subjects against the first, each examined on one truth."""
+    images: str | None,
+) -> tuple[dict[str, object], str, Path | None]:
+    """(all values, text, the page in `output`): the second and all further subjects against the first, on one truth."""
     from sightline.cli.models import model_results
     from sightline.evaluation.analysis import examine
     from sightline.evaluation.comparing import compare
+    from sightline.reporting.write import write_comparison
     from sightline.storage import write_json
 
     truth = open_truth(data, split)
@@ -115,6 +156,9 @@ def compare_subjects(
         "models": {one.name: one.to_dict(listed) for one in evaluations},
         "compared": [{kind: one.to_dict() for kind, one in pair.items()} for pair in compared],
     }
-    if output:
-        write_json(output / "comparison.json", values, indent=1)
-    show("\n\n".join("\n".join(one.lines()) for pair in compared for one in pair.values()), as_json, values)
+    text = "\n\n".join("\n".join(one.lines()) for pair in compared for one in pair.values())
+    if output is None:
+        return values, text, None
+    write_json(output / "comparison.json", values, indent=1)
+    page = write_comparison(evaluations, compared, output, pictures_of(evaluations[0], data, split, images))
+    return values, text, page

@@ -85,7 +85,10 @@ Mark = Rectangle | Dots | Line | Polyline | Words
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """id: unique on the page; columns, rows: the same numbers as text; legend: (style, name) of every series."""
+    """id: unique on the page; columns, rows: the same numbers as text; legend: (style, name) of every series.
+
+    follows: (score, score, x, x) at the ends of an axis of scores, along which the line "marker" follows the page's threshold
+    """
 
     id: str
     title: str
@@ -96,6 +99,7 @@ class Chart:
     legend: tuple[tuple[str, str], ...] = ()
     width: int = WIDTH
     height: int = HEIGHT
+    follows: tuple[float, float, float, float] | None = None
 
 
 def style_of(index: int) -> str:

@@ -2,15 +2,17 @@
 
 A page is a title and sections, a section is a title and blocks, and blocks are plain data:
 
-    Text, Tiles, Table (sortable; filterable by columns and words), Gallery (pictures with boxes), charts.Chart
+    Text, Tiles, Table (sortable; filterable by columns and words), Gallery (pictures with boxes), charts.Chart,
+    and for reports Matrix (who is taken for whom), Threshold (a slider) and Mistakes (a gallery that follows it)
 
 `render(Page(...))` is the file's text. Escaping is jinja2's alone: no text that is given here is ever markup.
 """
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 
 import jinja2
@@ -50,7 +52,29 @@ class Link:
         return self.text
 
 
-Cell = str | int | float | Badge | Link
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """A kind of mistake as a button: the gallery then shows no other."""
+
+    kind: str
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A number that follows the page's threshold. key: what it is, in the data of the section's group: "class/2/true"."""
+
+    value: float
+    key: str
+    format: str = ","
+
+    def __str__(self) -> str:
+        return "-" if math.isnan(self.value) else format(self.value, self.format)
+
+
+Cell = str | int | float | Badge | Link | Live | Choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +100,23 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A box on a figure, in pixels of the picture it was made from. other: drawn dashed, in the second colour."""
+    """A box on a figure, in pixels of the picture it was made from.
+
+    other: drawn dashed, in the second colour; look: one of LOOKS instead
+    """
 
     box: Box
     label: str = ""
     other: bool = False
+    look: str = ""
+
+    @property
+    def style(self) -> str:
+        return self.look or ("other" if self.other else "own")
+
+
+LOOKS = ("own", "other", "own-dashed", "other-solid", "right", "faint")
+"""Of outlines: amber; cyan, dashed; amber, dashed; cyan; thin white; thin white, dotted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +139,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Figures side by side. follows: id of a table whose filters hide figures, too."""
+    """Figures side by side.
+
+    follows: id of a table whose filters hide figures, too; legend: (look of outlines, what it means)
+    """
 
     figures: tuple[Figure, ...]
     follows: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,23 +177,85 @@ class Charts:
     charts: tuple[Chart, ...]
 
 
-Block = Text | Tiles | Table | Gallery | Charts
+@dataclass(frozen=True, slots=True)
+class List:
+    """Sentences one below the other. tone: how they look."""
+
+    texts: tuple[str, ...]
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A square of counts, rows against columns, as counts or as shares of their row. Cells off the diagonal filter `Mistakes`.
+
+    names:  of rows and columns, the last one the background
+    indices: of the classes among those of the group's data, -1 for the background
+    """
+
+    id: str
+    names: tuple[str, ...]
+    indices: tuple[int, ...]
+    counts: tuple[tuple[int, ...], ...]
+    caption: str = ""
+
+    def share(self, row: int, column: int) -> float:
+        """Of its row, 0 to 1."""
+        return self.counts[row][column] / max(sum(self.counts[row]), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A slider for the least score, with counts that follow it.
+
+    low, high, value: of the score; counts: what stands beside it
+    """
+
+    id: str
+    low: float
+    high: float
+    value: float
+    counts: tuple[tuple[str, Live], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistakes:
+    """The gallery of mistakes at the threshold, made by the page's script from the group's data. kinds: to filter by."""
+
+    id: str
+    kinds: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+Block = Text | List | Tiles | Table | Gallery | Charts | Matrix | Threshold | Mistakes
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
+    """group: sections of one group are shown together; sticky: stays in sight while the page is scrolled."""
+
     title: str
     blocks: tuple[Block, ...]
+    group: str = ""
+    sticky: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """subtitle: one line beside the title; footer: how the page was made."""
+    """subtitle: one line beside the title; footer: how the page was made.
+
+    groups:  (key, label) of groups of sections, of which one is shown at a time
+    data:    {name: plain data} that the page's scripts read
+    scripts: templates that follow page.js
+    """
 
     title: str
     sections: tuple[Section, ...]
     subtitle: str = ""
     footer: str = ""
+    groups: tuple[tuple[str, str], ...] = ()
+    data: Mapping[str, object] = field(default_factory=dict)
+    scripts: tuple[str, ...] = ()
 
 
 def render(page: Page) -> str:
@@ -184,7 +286,9 @@ def choices(table: Table, index: int) -> Sequence[str]:
 
 def told(value: Cell, column: Column) -> str:
     """A cell's text."""
-    return format(value, column.format) if isinstance(value, int | float) else str(value)
+    if not isinstance(value, int | float):
+        return str(value)
+    return "-" if math.isnan(value) else format(value, column.format)
 
 
 def picture_uri(image: Image, side: int = THUMBNAIL_SIDE_PX) -> str:

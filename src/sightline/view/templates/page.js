@@ -12,6 +12,7 @@ function sortBy(table, column, button) {
   const rows = [...table.tBodies[0].rows];
   rows.sort((one, two) => {
     const a = valueOf(one, column), b = valueOf(two, column);
+    if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);  // what is undefined stays below
     const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, {numeric: true});
     return upwards ? order : -order;
   });
@@ -45,4 +46,12 @@ for (const controls of document.querySelectorAll("[data-controls]")) {
   controls.addEventListener("input", () => filter(controls));
   controls.addEventListener("change", () => filter(controls));
   filter(controls);
+}
+for (const choice of document.querySelectorAll("[data-groups] input")) {
+  const show = () => {
+    const chosen = document.querySelector("[data-groups] input:checked").value;
+    for (const section of document.querySelectorAll("section[data-group]")) section.hidden = section.dataset.group !== chosen;
+  };
+  choice.addEventListener("change", show);
+  show();
 }
