@@ -5,6 +5,7 @@ itself wins. docs/wire.md has the table.
 """
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -144,10 +145,11 @@ def serve(
 
 
 def begin_log(form: str, level: int) -> None:
-    """Sightline's and uvicorn's lines on stderr, as text or as JSON."""
+    """Sightline's and uvicorn's lines on stderr, as text or as JSON. What Pillow finds odd in a picture is none."""
     from sightline.cli.console import LOG, log_to_stderr
     from sightline.serving.logs import JsonLines
 
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     log_to_stderr()
     LOG.setLevel(level)
     if form == "json":
