@@ -233,3 +233,13 @@ def test_a_model_against_a_file(tmp_path: Path) -> None:
     compared = json.loads(shown.stdout)["compared"][0]["bbox"]
     assert compared["metrics"]["AP"]["verdict"] == "too few pictures"
     assert compared["metrics"]["AP"]["difference"]["value"] == 0
+
+
+def test_a_report_of_results_and_of_two(files: Path, tmp_path: Path) -> None:
+    results, truth = files / "results.json", files / "truth.json"
+    shown = run(results, "--data", truth, "-o", tmp_path / "report", "--plots")
+    assert f"The page: {tmp_path / 'report/index.html'}" in shown.stdout
+    assert "Evaluation of results.json" in (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "report/plots/bbox_confusion.svg").is_file()
+    run(results, results, "--data", files / "dataset", "-o", tmp_path / "two")
+    assert "2 models compared" in (tmp_path / "two/index.html").read_text(encoding="utf-8")
