@@ -148,9 +148,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def above(self, threshold: float) -> "Detections":
-        """The detections whose score is at least `threshold`."""
-        return self.take(np.flatnonzero(self.scores >= threshold))
+    def above(self, threshold: float | Sequence[float]) -> "Detections":
+        """The detections whose score is at least `threshold`: one for all, or one for each class."""
+        least = threshold if isinstance(threshold, int | float) else np.asarray(threshold, dtype=np.float64)[self.labels]
+        return self.take(np.flatnonzero(self.scores >= least))
 
     def take(self, rows: NDArray[np.intp]) -> "Detections":
         """The detections at these places, in this order."""
@@ -171,6 +172,7 @@ class Model:
     origin:      where it was loaded from, for messages
     facts:       how it was trained and what it scored, as `bundle.json` tells it
     proposes:    its detections are regions without classes (an RPN's proposals)
+    thresholds:  least score of each class in what is served where nothing else is asked for; `predict` gives all the same
     """
 
     predict: Predict
@@ -178,3 +180,4 @@ class Model:
     origin: str
     facts: dict[str, object] = field(default_factory=dict)
     proposes: bool = False
+    thresholds: tuple[float, ...] | None = None

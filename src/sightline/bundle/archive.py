@@ -22,11 +22,12 @@ FORMAT = 1
 """Version of bundle.json. A reader refuses newer ones."""
 
 WEIGHTS, CONFIG, MANIFEST = "model.pth", "config.yaml", "bundle.json"
+RUN_THRESHOLDS = "thresholds.json"
 RUN_WEIGHTS = ("model_best.pth", "model_final.pth")
 """Of a run, the first that is there: the best that validation measured, else the last."""
 CODE = "code/"
 """Where a bundle has what AWS's containers run. Loading a model takes nothing from there, and changes there are no fault."""
-NEEDED = {WEIGHTS, CONFIG, MANIFEST, *RUN_WEIGHTS, "run.json", "inference/scores.json"}
+NEEDED = {WEIGHTS, CONFIG, MANIFEST, *RUN_WEIGHTS, RUN_THRESHOLDS, "run.json", "inference/scores.json"}
 """What is fetched of a model's folder on S3; a run has more checkpoints than that."""
 
 MAX_MEMBER_BYTES = 8 * 2**30
@@ -212,13 +213,15 @@ def described_run(path: Path) -> dict[str, bytes]:
 
 
 def run_facts(path: Path) -> dict[str, object]:
-    """What a run folder tells: class names, how it was trained, what it scored. Empty for Detectron2's own folders."""
+    """What a run folder tells: class names, how it was trained, what it scored, what it serves. Empty for Detectron2's own."""
     facts: dict[str, object] = {}
     if (path / "run.json").is_file():
         training = read_facts(path / "run.json")
         facts = {"class_names": training.pop("class_names", []), "training": training}
     if (path / "inference" / "scores.json").is_file():
         facts["scores"] = read_facts(path / "inference" / "scores.json")
+    if (path / RUN_THRESHOLDS).is_file():
+        facts["thresholds"] = read_facts(path / RUN_THRESHOLDS)
     return facts
 
 

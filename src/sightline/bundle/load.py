@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.bundle.archive import Files, read_model_files
+from sightline.bundle.thresholds import usable_thresholds
 from sightline.coco import CLASSES_2017
 from sightline.config.architecture import class_count, proposes_only, with_score_threshold
 from sightline.config.schema import Config
@@ -55,8 +56,9 @@ def model_from(files: Files, *, device: str, score_threshold: float | None, clas
     detector.to(choose_device(device, config.model.device))
     predictor = build_predictor(detector, config)
     names = names_for(config, class_names or manifest_names(files), files.where)
-    facts = {key: files.manifest[key] for key in ("training", "scores") if key in files.manifest}
-    return Model(predictor, names, files.where, facts, proposes=proposes_only(config))
+    facts = {key: files.manifest[key] for key in ("training", "scores", "thresholds") if key in files.manifest}
+    thresholds = usable_thresholds(files, manifest_names(files) or names)
+    return Model(predictor, names, files.where, facts, proposes=proposes_only(config), thresholds=thresholds)
 
 
 def config_of(files: Files) -> Config:

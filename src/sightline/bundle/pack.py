@@ -25,6 +25,7 @@ from sightline.bundle.archive import (
 )
 from sightline.bundle.carried import code_members
 from sightline.bundle.load import config_of, model_from
+from sightline.bundle.thresholds import carried
 from sightline.config.architecture import score_threshold
 from sightline.config.sources import load as load_config
 from sightline.config.yaml_dialect import dump
@@ -64,9 +65,8 @@ def pack_run(
     if missing:
         raise BundleError(run, f"has no {' and no '.join(missing)}", "Give the folder of a finished training.")
     tensors = state_dict_of(parse_checkpoint(io.BytesIO(members[WEIGHTS]), run), run)
-    return pack(
-        tensors, members[CONFIG], run_facts(folder), to, where=str(run), class_names=class_names, requirements=requirements
-    )
+    files = Files(str(run), members[WEIGHTS], members[CONFIG], run_facts(folder))
+    return pack(tensors, files, to, class_names=class_names, requirements=requirements)
 
 
 def pack_files(
@@ -97,30 +97,35 @@ def pack_files(
     with torch.device("meta"):  # names and shapes, without a number in memory
         own = build_detector(described, str(config)).state_dict()
     path = fetch(address, cache or cache_folder(os.environ)) if is_address(address) else Path(weights)
-    return pack(read_weights(path, own), settings, {}, to, where=address, class_names=class_names, requirements=requirements)
+    files = Files(address, b"", settings, {})
+    return pack(read_weights(path, own), files, to, class_names=class_names, requirements=requirements)
 
 
 def pack(
     tensors: Mapping[str, Tensor],
-    config: bytes,
-    facts: dict[str, object],
+    source: Files,
     to: str | Path,
     *,
-    where: str,
     class_names: Sequence[str] | None,
     requirements: Path | None,
 ) -> Packed:
-    """Write `to`, after loading what goes into it."""
+    """Write `to`, after loading what goes into it.
+
+    tensors: of the model; they are written anew
+    source:  where they come from: configuration and facts
+    """
     buffer = io.BytesIO()
     torch.save({"model": dict(tensors)}, buffer)
-    members = {WEIGHTS: buffer.getvalue(), CONFIG: config, **code_members(requirements)}
-    files = Files(where, members[WEIGHTS], config, facts)
+    members = {WEIGHTS: buffer.getvalue(), CONFIG: source.config, **code_members(requirements)}
+    facts = {key: value for key, value in source.manifest.items() if key != "thresholds"}
+    files = Files(source.where, members[WEIGHTS], source.config, facts)
     model = model_from(files, device="cpu", score_threshold=None, class_names=class_names)
     manifest = {
         "format": FORMAT,
         "class_names": list(model.class_names),
         "score_threshold": score_threshold(config_of(files)),
         **{key: value for key, value in facts.items() if key != "class_names"},
+        **carried(source, members[WEIGHTS], model.class_names),
         "files": {name: sha256(content) for name, content in sorted(members.items())},
     }
     members[MANIFEST] = (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()
