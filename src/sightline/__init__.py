@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sightline.records import Dataset as Dataset
     from sightline.records import Detections as Detections
     from sightline.records import Model as Model
+    from sightline.reporting.write import write_report as write_report
     from sightline.serving.files import predict_files as predict_files
     from sightline.serving.remote import connect as connect
     from sightline.serving.server import running as running
@@ -62,6 +63,7 @@ PUBLIC = {
     "train": "sightline.journey:train",
     "tune": "sightline.tuning.tune:tune",
     "write_folds": "sightline.dataset.folds:write_folds",
+    "write_report": "sightline.reporting.write:write_report",
     "write_split": "sightline.dataset.split:write_split",
 }
 """Every public name and where it is defined; spelled out twice so that type checkers see them."""
