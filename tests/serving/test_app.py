@@ -51,6 +51,22 @@ def test_accept(accept: str | None, kind: str, model: Model, ask: Call, png: byt
     assert names == ["wasp", "bee"]
 
 
+def test_thresholds_of_the_model_count_where_none_is_asked_for(model: Model, png: bytes, call: Call) -> None:
+    """0.9 of class 1 and 0.39 of class 0 are found; each class has its own."""
+    for thresholds, query, expected in (
+        ((0.0, 0.0), "", [1, 0]),
+        ((0.5, 0.0), "", [1]),
+        ((0.0, 0.95), "", [0]),
+        ((0.5, 0.95), "", []),
+        ((0.5, 0.95), "?threshold=0", [1, 0]),
+        ((0.0, 0.95), "?threshold=0.5", [1]),
+    ):
+        with running(dataclasses.replace(model, thresholds=thresholds)) as url:
+            status, _, body = call(url, "POST", f"/invocations{query}", png, JPEG)
+            assert (status, json.loads(body)["pred_classes"]) == (200, expected)
+            assert json.loads(call(url, "GET", "/model")[2])["thresholds"] == list(thresholds)
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "count"),
     [
@@ -321,6 +337,12 @@ def test_metrics(model: Model, make_picture, as_bytes, call: Call) -> None:
         'sightline_requests_total{path="other",status="404"} 1',
         'sightline_seconds_bucket{stage="all",le="+Inf"} 1',
         'sightline_seconds_count{stage="decode"} 1',
+        *(f'sightline_seconds_count{{stage="{stage}"}} 1' for stage in ("all", "queue", "model", "encode")),
+        'sightline_seconds_count{stage="read"} 2',
+        'sightline_batch_size_bucket{le="1"} 1',
+        "sightline_batch_size_count 1",
+        "sightline_queue 0",
+        "sightline_models 1",
         "sightline_waiting 0",
         "sightline_ready 1",
     ):

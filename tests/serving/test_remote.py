@@ -89,6 +89,14 @@ def test_a_model_that_proposes_is_one_from_afar_too(model: Model) -> None:
         assert not connect(url).proposes
 
 
+def test_thresholds_are_known_from_afar_and_predict_gives_all(model: Model, make_picture) -> None:
+    """As in process: an evaluation over HTTP must see what lies below them."""
+    with running(dataclasses.replace(model, thresholds=(0.99, 0.95))) as url:
+        remote = connect(url)
+        assert remote.thresholds == (0.99, 0.95)
+        assert len(remote.predict([make_picture(10)])[0]) == 2
+
+
 def test_pixels_arrive_as_they_are() -> None:
     seen: list[Image] = []
 

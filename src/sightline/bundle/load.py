@@ -35,7 +35,7 @@ def load_model(
 
     reference:       its path, or its s3:// address
     device:          "auto" follows the model's MODEL.DEVICE: the GPU if there is one
-    score_threshold: 0 to 1, instead of the model's SCORE_THRESH_TEST
+    score_threshold: 0 to 1, instead of the model's SCORE_THRESH_TEST and of thresholds that were chosen for its classes
     class_names:     instead of those it brings; needed for Detectron2 folders, which bring none
 
     Raises:
@@ -57,7 +57,7 @@ def model_from(files: Files, *, device: str, score_threshold: float | None, clas
     predictor = build_predictor(detector, config)
     names = names_for(config, class_names or manifest_names(files), files.where)
     facts = {key: files.manifest[key] for key in ("training", "scores", "thresholds") if key in files.manifest}
-    thresholds = usable_thresholds(files, manifest_names(files) or names)
+    thresholds = usable_thresholds(files, manifest_names(files) or names) if score_threshold is None else None
     return Model(predictor, names, files.where, facts, proposes=proposes_only(config), thresholds=thresholds)
 
 

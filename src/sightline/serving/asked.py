@@ -17,7 +17,10 @@ from sightline.wire import ANSWER_TYPES, JSON, media_type
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 PARAMETERS: dict[str, tuple[str, dict[str, object]]] = {
-    "threshold": ("Least score of a detection in the answer.", {"type": "number", "minimum": 0, "maximum": 1}),
+    "threshold": (
+        "Least score of a detection in the answer. Default: the model's own, which may be one for each class.",
+        {"type": "number", "minimum": 0, "maximum": 1},
+    ),
     "max_detections": ("At most so many detections, the best ones.", {"type": "integer", "minimum": 1}),
     "classes": (
         "Detections of these classes only: names, or indices into /model's class_names, with | or , between them.",
@@ -35,7 +38,7 @@ class Asked:
 
     answer_type:    JSON or NPZ, `sightline.wire`'s content types
     content_type:   of the body, as sent
-    threshold:      least score of a detection in the answer; 0: all that the model found
+    threshold:      least score of a detection in the answer; 0: all that the model found; None: as was chosen for the model
     max_detections: the best so many; None: all
     labels:         only detections of these classes; None: of all
     masks:          whether the answer shall have the masks that the model found
@@ -44,7 +47,7 @@ class Asked:
 
     answer_type: str
     content_type: str
-    threshold: float
+    threshold: float | None
     max_detections: int | None
     labels: frozenset[int] | None
     masks: bool
@@ -70,9 +73,13 @@ class Asked:
             npy_format="RGB" if read_choice(parameters, "npy_format", ("BGR", "RGB")) == "RGB" else "BGR",
         )
 
-    def of(self, found: Detections) -> Detections:
-        """What of `found` goes into the answer. Masks that are not wanted go first: they cost nothing more."""
-        wanted = found.scores >= self.threshold
+    def of(self, found: Detections, thresholds: Sequence[float] | None = None) -> Detections:
+        """What of `found` goes into the answer. Masks that are not wanted go first: they cost nothing more.
+
+        thresholds: least score of each class, if no other was asked for
+        """
+        own = np.zeros(1) if thresholds is None else np.array(thresholds)[found.labels]
+        wanted = found.scores >= (own if self.threshold is None else self.threshold)
         if self.labels is not None:
             wanted &= np.isin(found.labels, list(self.labels))
         return (found if self.masks else replace(found, masks=None)).take(np.flatnonzero(wanted)[: self.max_detections])
@@ -97,8 +104,10 @@ def from_attributes(header: str) -> dict[str, str]:
     return {name.strip(): unquote(value.strip()) for name, _, value in pairs if name.strip() in PARAMETERS}
 
 
-def read_threshold(parameters: Mapping[str, str]) -> float:
-    text = parameters.get("threshold", "0")
+def read_threshold(parameters: Mapping[str, str]) -> float | None:
+    text = parameters.get("threshold")
+    if text is None:
+        return None
     try:
         threshold = float(text)
     except ValueError:

@@ -51,6 +51,7 @@ class Remote:
     timeout_s: for one answer, and in all for a server that is loading or busy
     max_bytes: of a picture, as the server told it; None: not known
     sleep:     how a pause is made; tests pass a fake
+    path:      of a prediction, with its query
     """
 
     host: str
@@ -60,6 +61,7 @@ class Remote:
     timeout_s: float
     max_bytes: int | None = None
     sleep: Callable[[float], None] = time.sleep
+    path: str = "/invocations"
     idle: "queue.LifoQueue[http.client.HTTPConnection]" = field(default_factory=queue.LifoQueue)
 
     @property
@@ -141,7 +143,7 @@ class Remote:
             RunError: the server cannot be reached.
         """
         content_type, body = self.lossless(image)
-        reply = self.call("POST", "/invocations", body, {"Content-Type": content_type, "Accept": wire.JSON})
+        reply = self.call("POST", self.path, body, {"Content-Type": content_type, "Accept": wire.JSON})
         detections, _ = wire.from_json_text(reply.body, self.address)
         if detections.size != image.shape[:2]:
             raise RequestError(
@@ -185,10 +187,13 @@ def connect(url: str, *, timeout_s: float = 60.0) -> Model:
         told = json.loads(reply.body)
         class_names, facts = tuple(map(str, told["class_names"])), dict(told["facts"])
         proposes = told.get("proposes") is True
+        chosen = told.get("thresholds")
+        thresholds = None if chosen is None else tuple(map(float, chosen))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RequestError(remote.address, f"is no Sightline server ({error!r})", "Check the address.") from error
     remote.max_bytes = told_limit(remote)
-    return Model(remote.predict, class_names, remote.address, facts, proposes)
+    remote.path += "" if thresholds is None else "?threshold=0"  # `predict` gives all; who serves on keeps to the thresholds
+    return Model(remote.predict, class_names, remote.address, facts, proposes, thresholds)
 
 
 def told_limit(remote: Remote) -> int | None:

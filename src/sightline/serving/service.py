@@ -160,7 +160,8 @@ class Service:
     async def facts(self, _: Request) -> Response:
         model = self.loaded()
         told = {"class_names": list(model.class_names), "origin": model.origin, "facts": model.facts}
-        return JSONResponse(told | ({"proposes": True} if model.proposes else {}))
+        chosen = {} if model.thresholds is None else {"thresholds": list(model.thresholds)}
+        return JSONResponse(told | ({"proposes": True} if model.proposes else {}) | chosen)
 
     async def invocations(self, request: Request) -> Response:
         """Detections in the picture that is the body.
@@ -179,7 +180,7 @@ class Service:
         intake.waiting += 1
         try:
             detections = await self.in_time(request, partial(self.detect, body, asked))
-            response = await intake.encode(asked.of(detections), model.class_names, asked.answer_type)
+            response = await intake.encode(asked.of(detections, model.thresholds), model.class_names, asked.answer_type)
         except (RequestError, ClientDisconnect):
             raise
         except Exception:

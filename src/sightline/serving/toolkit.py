@@ -109,7 +109,7 @@ def predict_fn(posted: Posted, model: Model, context: Context | None = None) -> 
             raise RequestError("body", "is empty (0 bytes)", "Send a picture.")
         picture = wire.decode_picture(posted.body, asked.content_type, npy_format=asked.npy_format)
         (found,) = model.predict([picture])
-        return Answer(asked.of(found), model.class_names)
+        return Answer(asked.of(found, model.thresholds), model.class_names)
     except RequestError as error:
         return Refusal(error.problems[0], error.status)
     except Exception:
