@@ -3,8 +3,8 @@
     python benchmarks/serve_memory.py [--requests 10000] [--mutated 10000] [--clients 8]
 
 A server whose model only makes answers of ten masks runs in its own process. First come good pictures of many sizes and
-formats, answered as JSON and npz, with refusals between them; then mutated requests (tests/mutations.py). Prints the server's resident
-memory on the way, and what was answered; ends with 1 when there was a 5xx or /ping is not 200 at the end.
+formats, answered as JSON and npz, with refusals between them; then mutated requests (tests/mutations.py). Prints the server's
+resident memory on the way, and what was answered; ends with 1 when there was a 5xx or /ping is not 200 at the end.
 """
 
 import argparse

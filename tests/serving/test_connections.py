@@ -9,6 +9,7 @@ import pytest
 from http_raw import eventually, posted, raw, received
 
 from sightline.records import Model
+from sightline.serving import server
 from sightline.serving.server import running
 from sightline.serving.settings import Settings
 
@@ -77,6 +78,16 @@ def test_a_refused_body_does_not_go_on_for_ever(model: Model) -> None:
             if ended:
                 break
         assert ended
+
+
+def test_a_client_that_does_not_fetch_its_answers_is_cut(model: Model, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", SOON_S)
+    with running(model) as url, raw(url) as connection:
+        connection.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:  # until the server stops reading: its own buffers are full of answers
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n" * 500)
+        eventually(lambda: b"\nsightline_connections 1\n" in call(url, "GET", "/metrics")[2])  # that of the asking itself
 
 
 def test_hundreds_of_idle_connections_make_way(model: Model, call: Call, png: bytes) -> None:

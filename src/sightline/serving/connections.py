@@ -1,4 +1,4 @@
-"""uvicorn's connection, bounded: no header trickles in for ever, no refused body goes on for ever, and not too many are open.
+"""uvicorn's connection, bounded: nothing trickles in or out for ever, and not too many are open.
 
 uvicorn itself closes a connection only between two requests, when it has been idle; a client that sends one byte a minute is
 never idle. Imported only where uvicorn is known to be installed.
@@ -55,12 +55,17 @@ class Connections:
 
 
 class Bounded(H11Protocol):
-    """One connection with a deadline for what a client owes: a header that it has begun, a body that is refused already."""
+    """One connection with deadlines for what a client owes.
+
+    deadline: for a header that it has begun, or the rest of a body that is refused already
+    reader:   when it is looked whether the client fetches its answer
+    """
 
     def __init__(self, *arguments: Any, bounds: Connections, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.bounds = bounds
         self.deadline: asyncio.TimerHandle | None = None
+        self.reader: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> bool:
@@ -78,6 +83,7 @@ class Bounded(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.bounds.leave(self)
         self.disarm()
+        self.forget_reader()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -92,7 +98,7 @@ class Bounded(H11Protocol):
         self.bounds.used(self)
         self.settle()
         if self.transport.is_closing():  # closed, once the client has fetched the answer; if it ever does
-            self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+            self.watch_reader()
 
     def settle(self) -> None:
         """Set the deadline when the client owes something, and take it away when it has delivered."""
@@ -116,6 +122,33 @@ class Bounded(H11Protocol):
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None
+
+    def pause_writing(self) -> None:
+        """The client does not fetch its answer as fast as it is written."""
+        super().pause_writing()
+        self.watch_reader()
+
+    def resume_writing(self) -> None:
+        self.forget_reader()
+        super().resume_writing()
+
+    def watch_reader(self) -> None:
+        """Cut the connection when nothing of what waits to be sent has been fetched for the time that idle ones have."""
+        self.forget_reader()
+        unsent = self.transport.get_write_buffer_size()
+        if unsent:
+            self.reader = self.loop.call_later(self.timeout_keep_alive, self.check_reader, unsent)
+
+    def check_reader(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self.watch_reader()
+
+    def forget_reader(self) -> None:
+        if self.reader is not None:
+            self.reader.cancel()
+            self.reader = None
 
     def timeout_keep_alive_handler(self) -> None:
         """Idle for too long; one that has not even fetched its last answer is not waited for."""
