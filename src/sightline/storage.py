@@ -94,6 +94,28 @@ def fetched(reference: str, wanted: Callable[[str], bool] = lambda _: True) -> d
     return {path: str(there) for path, there in found.files.items()}
 
 
+def objects_below(reference: str, wanted: Callable[[str], bool] = lambda _: True) -> list[str]:
+    """The addresses of the object `reference`, or of all below a prefix that are `wanted` (by the key behind it), sorted.
+
+    Nothing is fetched; pages of a thousand keys are listed.
+
+    Raises:
+        SightlineError, RunError: there is no such object or prefix, or it cannot be listed.
+    """
+    from sightline.s3 import address, listing
+
+    whole = address.parse(reference)
+    prefix = whole.as_folder()
+    entries = list(listing.below(store(), whole))
+    if whole.key and not whole.key.endswith("/") and any(entry.address == whole for entry in entries):
+        return [reference]
+    below = [entry.address for entry in entries if entry.address.key.startswith(prefix.key)]
+    if not below:
+        hint = listing.near(store(), whole)
+        raise SightlineError(reference, "does not exist, neither as an object nor as a prefix", hint or "Check the address.")
+    return sorted(str(one) for one in below if wanted(one.key[len(prefix.key) :]))
+
+
 def fetched_each(references: Iterable[str]) -> tuple[dict[str, Path], dict[str, Problem]]:
     """({s3:// address: file in the cache}, {s3:// address: why there is none}) of single objects, several at once.
 

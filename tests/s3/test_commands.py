@@ -172,13 +172,20 @@ def test_where_it_cannot_be(server: Server, words: list[str]) -> None:
 
 
 def test_pictures_of_a_prediction_are_called_by_their_addresses(job: Bucket) -> None:
-    from sightline.serving.files import collect
+    from sightline.serving.files import read
+    from sightline.serving.given import collect
 
     job.put("raw/.hidden.png", picture(1))
     job.put("raw/notes.txt", b"")
     found = collect([f"s3://{BUCKET}/raw", f"s3://{BUCKET}/raw/a b.png"])
-    assert set(found.values()) == {f"s3://{BUCKET}/raw/{name}" for name in [*NAMES, "unlabelled.png"]}
-    assert all(path.is_file() for path in found)
+    assert set(found) == {f"s3://{BUCKET}/raw/{name}" for name in [*NAMES, "unlabelled.png"]}
+    assert "GetObject" not in job.asked  # they are fetched while others are predicted
+    assert all(read(name).image is not None for name in found)
+    missing = read(f"s3://{BUCKET}/raw/gone.png").problem
+    assert missing is not None
+    assert (missing.where, "does not exist" in missing.what) == (f"s3://{BUCKET}/raw/gone.png", True)
+    with pytest.raises(SightlineError, match="does not exist"):
+        collect([f"s3://{BUCKET}/rwa"])
 
 
 def test_configurations_come_from_s3(bucket: Bucket) -> None:

@@ -1,10 +1,14 @@
 """`sightline predict` and `sightline serve` as a user runs them; the model is behind an address, so no torch is needed."""
 
+import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,9 @@ import pytest
 
 from sightline import wire
 from sightline.images import read_image
-from sightline.records import Model
+from sightline.records import Detections, Image, Model
 from sightline.serving.server import running
+from sightline.serving.settings import Settings
 from sightline.view.draw import draw
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -128,3 +133,53 @@ def test_sagemakers_port_is_bound(model: Model, tmp_path: Path) -> None:
             check=True,
         )
         assert done.stdout.strip() == port
+
+
+def begin(url: str, *arguments: object) -> "subprocess.Popen[str]":
+    program = "import sys; from sightline.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "predict", url, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_run_goes_on(
+    sightline: Run, model: Model, tmp_path: Path, make_picture, as_bytes, number: signal.Signals, status: int
+) -> None:
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    for index in range(12):
+        (pictures / f"{index:02d}.png").write_bytes(as_bytes(make_picture(10 * index)))
+    release, seen = threading.Event(), list[int]()
+
+    def predict(images: Sequence[Image]) -> list[Detections]:
+        """The last six pictures wait until they are let go."""
+        shade = int(images[0][0, 0, 0])
+        seen.append(shade)
+        if shade >= 60:
+            release.wait(30)
+        return model.predict(images)
+
+    output, options = tmp_path / "out.jsonl", ("--workers", 1, "--draw", tmp_path / "drawn", "--draw-threshold", 0.99)
+    partial = tmp_path / "out.jsonl.partial"
+    with running(dataclasses.replace(model, predict=predict), settings=Settings(max_batch=1)) as address:
+        process = begin(address, pictures, "-o", output, *options)
+        while process.poll() is None and (not partial.is_file() or partial.read_text().count("\n") < 3):
+            time.sleep(0.02)
+        process.send_signal(number)
+        release.set()
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == status, said
+        assert "Traceback" not in said
+        assert not output.exists()
+        done = len(partial.read_text().splitlines())
+        refused = sightline("predict", address, pictures, "-o", output, *options, "--threshold", 0.5)
+        assert refused.returncode == 2
+        assert "threshold null, now 0.5" in refused.stderr
+        seen.clear()
+        again = sightline("predict", address, pictures, "-o", output, *options)
+    assert again.returncode == 0, again.stderr
+    assert f"12 pictures ({done} were there already)" in again.stderr
+    assert sorted(seen) == [10 * index for index in range(done, 12)]
+    names = [Path(json.loads(line)["image"]).name for line in output.read_text().splitlines()]
+    assert names == [f"{index:02d}.png" for index in range(12)]
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 12

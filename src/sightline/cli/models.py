@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 from sightline.cli.console import split_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sightline.evaluation.analysis import Evaluation
     from sightline.evaluation.asked import Measuring
     from sightline.evaluation.results import Results, Truth
-    from sightline.records import Model
+    from sightline.records import Detections, Image, Model, Predict
 
 
 def open_model(model: str, *, device: str = "auto", threshold: float | None = None, class_names: str | None = None) -> "Model":
@@ -43,3 +45,67 @@ def model_results(model: str, data: Path, part: str, truth: "Truth", device: str
     opened = open_part(data, part)
     found = detect_all(open_model(model, device=device), opened.dataset, opened.pictures)
     return check_results(results_from(found, [category.id for category in opened.dataset.categories]), truth, model)
+
+
+MAX_WORKERS = 8
+"""Pictures that a CPU works on at once; each takes the memory of one prediction, some 0.6 GB with R50-FPN at 800 px."""
+
+REQUESTS_AT_ONCE = 8
+"""Pictures under way to a server, which batches them: its default batch."""
+
+
+def open_workers(
+    model: str,
+    *,
+    device: str = "auto",
+    threshold: float | None = None,
+    class_names: str | None = None,
+    workers: int | None = None,
+) -> "tuple[Model, list[Predict]]":
+    """(the model, what to call side by side): a copy on each GPU for "auto" and "cuda", else one model again and again.
+
+    On the CPU there are as many workers as cores, of one thread each: none waits for another, and where other programs run on
+    the same cores, waiting costs more than everything else.
+
+    workers: how many; None: as many as there are GPUs or cores, or as a server batches
+    """
+    first = open_model(model, device=device, threshold=threshold, class_names=class_names)
+    if model.startswith(("http://", "https://")):
+        return first, [first.predict] * (workers or REQUESTS_AT_ONCE)
+    import torch
+
+    from sightline.serving.many import cores
+
+    kind = next(getattr(first.predict, "detector").parameters()).device.type  # noqa: B009 - a `Predict` need not have one
+    if kind != "cpu":
+        names = [f"cuda:{number}" for number in range(1, torch.cuda.device_count())] if device in ("auto", "cuda") else []
+        copies = [open_model(model, device=name, threshold=threshold, class_names=class_names).predict for name in names]
+        return first, [first.predict, *copies] * (workers or 1)
+    count = workers or min(cores(), MAX_WORKERS)
+    threads = max(cores() // count, 1)
+    torch.set_num_threads(threads)
+
+    def predict(images: "Sequence[Image]") -> "list[Detections]":
+        if torch.get_num_threads() != threads:  # each thread of Python has its own number
+            torch.set_num_threads(threads)
+        return first.predict(images)
+
+    return first, [predict] * count
+
+
+def fingerprint(model: str, opened: "Model") -> dict[str, object]:
+    """What changes when `model` does: where it is, its files' sizes and times, what a server says of its own."""
+    from sightline.storage import is_remote, listed
+
+    facts: dict[str, object] = {"model": model, "class_names": list(opened.class_names)}
+    if model.startswith(("http://", "https://")):
+        return facts | {"model_facts": opened.facts}
+    if is_remote(model):
+        return facts | {"model_files": listed(model)}
+    path = Path(model)
+    files = [path] if path.is_file() else [file for name in WEIGHTS for file in path.glob(name)]
+    return facts | {"model_files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]}
+
+
+WEIGHTS = ("*.pth", "*.pkl", "config.yaml", "bundle.json")
+"""What makes the model of a folder; the rest of a run folder may change."""

@@ -1,100 +1,166 @@
 """`sightline predict MODEL IMAGE_OR_DIR...`: one JSON line per picture, and boxes and masks drawn on the pictures if asked."""
 
+import hashlib
 import json
+import os
+import shutil
+import sys
 import time
-from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.console import log_to_stderr, note
+from sightline.cli.models import fingerprint, open_workers
+
 if TYPE_CHECKING:
     from sightline.records import Model
-    from sightline.serving.files import Found
+    from sightline.serving.drawing import Paint
+    from sightline.serving.many import Progress
+
+REDRAW_EVERY_S, LINE_EVERY_S = 0.2, 15.0
+"""Between two states of the progress line: on a terminal, and in a log."""
 
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="As for `serve`, or http://HOST:PORT of a server.")],
     pictures: Annotated[
-        list[str], typer.Argument(metavar="IMAGE_OR_DIR...", help="Files, or folders with all below them; also s3://.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE_OR_DIR...", help="Pictures, videos, or folders with all pictures below them; also s3://."
+        ),
     ],
     *,
-    output: Annotated[str | None, typer.Option("-o", "--output", help="File for the JSON lines. Default: stdout.")] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="File for the JSON lines; an interrupted run goes on. Default: stdout.")
+    ] = None,
     draw: Annotated[str | None, typer.Option(metavar="DIR", help="Also write the pictures with boxes and masks here.")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score. Default: the model's own.")] = None,
     draw_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Of videos: look at every N-th frame.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto and cuda take all GPUs.")] = "auto",
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape predicted together.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Batches under way at once. Default: one for each GPU, or core.")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on with an interrupted run.")] = False,
 ) -> None:
-    """Find objects in pictures; one JSON line each, errors are lines too."""
-    from contextlib import ExitStack
-
-    from sightline.cli.console import log_to_stderr, note
-    from sightline.cli.models import open_model
-    from sightline.serving.files import collect, detect_files, write_lines
-    from sightline.storage import output_path
+    """Find objects in pictures and videos; one JSON line for each, or for each frame. Errors are lines too."""
+    from sightline.serving.given import collect
+    from sightline.serving.many import Asked, ended_by_signals, predict_many, predict_to
+    from sightline.storage import is_remote, output_path
 
     log_to_stderr()
+    meter = Meter()
     with ExitStack() as outputs:
         lines_to = outputs.enter_context(output_path(output, "A file of answers")) if output else None
         drawn_to = outputs.enter_context(output_path(draw, "Drawing")) if draw else None
-        paths = collect(pictures)
-        detector = open_model(model, device=device, threshold=threshold, class_names=class_names)
-        tally = Tally()
-        results = tally.watch(detect_files(detector.predict, paths, batch_size=batch_size, threshold=threshold or 0.0))
-        if drawn_to is not None:
-            results = drawing(results, detector, list(paths), drawn_to, max(threshold or 0.0, draw_threshold))
-        lines = (found.line(detector.class_names, paths[found.path]) for found in results)
-        if lines_to is None:
-            for line in lines:
-                print(json.dumps(line, ensure_ascii=False), flush=True)
+        names = collect(pictures)
+        detector, predicts = open_workers(model, device=device, threshold=threshold, class_names=class_names, workers=workers)
+        paint = painter(detector, max(threshold or 0.0, draw_threshold)) if draw else None
+        asked = Asked(batch_size=batch_size, threshold=threshold or 0.0, every=every, paint=paint, draw_to=drawn_to)
+        outputs.enter_context(ended_by_signals())
+        outputs.callback(meter.clear)
+        if output is None or lines_to is None:
+            done = predict_many(predicts, detector.class_names, names, show_line, asked, say=meter.tell)
         else:
-            write_lines(lines, lines_to)
-    note(str(tally))
-    if tally.errors:
+            options = {
+                "pictures": pictures,
+                "threshold": threshold,
+                "draw": draw,
+                "draw_threshold": draw_threshold if draw else None,
+            }
+            work = work_file(output)
+            done = predict_to(
+                work,
+                predicts,
+                detector.class_names,
+                names,
+                asked,
+                begun_with=fingerprint(model, detector) | options,
+                restart=restart or bool(draw and is_remote(draw)),  # what was drawn for S3 went with the call that drew it
+                say=meter.tell,
+            )
+            if work != lines_to:
+                shutil.move(work, lines_to)
+    note(meter.summary(done))
+    if done.errors:
         raise typer.Exit(1)
 
 
-class Tally:
-    """What the last line says."""
+def work_file(output: str) -> Path:
+    """Where the lines are collected: beside the output, for one on S3 in the cache, where the next call finds them."""
+    from sightline.downloads import cache_folder
+    from sightline.storage import is_remote
 
-    def __init__(self) -> None:
-        self.pictures = self.detections = self.errors = 0
-        self.began = time.perf_counter()
-
-    def watch(self, results: "Iterator[Found]") -> "Iterator[Found]":
-        """The same results, counted."""
-        for found in results:
-            self.pictures += 1
-            self.detections += len(found.detections) if found.detections is not None else 0
-            self.errors += found.problem is not None
-            yield found
-
-    def __str__(self) -> str:
-        rate = self.pictures / (time.perf_counter() - self.began)
-        return f"{self.pictures} pictures, {self.detections} detections, {self.errors} errors, {rate:.1f} pictures/s"
+    if not is_remote(output):
+        return Path(output)
+    digest = hashlib.sha256(output.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return cache_folder(os.environ) / "predictions" / digest / "lines.jsonl"
 
 
-def drawing(
-    results: "Iterator[Found]", detector: "Model", paths: list[Path], folder: Path, threshold: float
-) -> "Iterator[Found]":
-    """The same results; on the way each picture is written below `folder` with its boxes, under its own relative name.
+def show_line(line: object) -> None:
+    print(json.dumps(line, ensure_ascii=False), flush=True)
 
-    Raises:
-        ImageError: a drawn picture would replace one of the pictures that are read.
-    """
-    from sightline.errors import ImageError
-    from sightline.serving.files import drawn_names, write_picture
-    from sightline.view.draw import draw
 
-    targets = {path: folder / name for path, name in drawn_names(paths).items()}
-    sources = {path.resolve() for path in paths}
-    if clash := next((target for target in targets.values() if target.resolve() in sources), None):
-        raise ImageError(clash, "is one of the pictures to read, and would be drawn over", "Give --draw another folder.")
-    for found in results:
-        if found.image is not None and found.detections is not None:
-            write_picture(draw(found.image, found.detections, detector.class_names, threshold=threshold), targets[found.path])
-        yield found
+def painter(detector: "Model", threshold: float) -> "Paint":
+    """What draws this model's detections of at least `threshold`."""
+    from sightline.view.draw import draw as draw_boxes
+
+    return lambda image, detections: draw_boxes(image, detections, detector.class_names, threshold=threshold)
+
+
+@dataclass
+class Meter:
+    """The progress line on stderr: redrawn on a terminal, else a line now and then."""
+
+    began: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
+
+    def tell(self, progress: "Progress") -> None:
+        now = time.monotonic()
+        on_terminal = sys.stderr.isatty()
+        if now - self.shown < (REDRAW_EVERY_S if on_terminal else LINE_EVERY_S):
+            return
+        self.shown = now
+        text = self.line(progress)
+        if on_terminal:
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
+        else:
+            note(text)
+
+    def line(self, progress: "Progress") -> str:
+        """12,345 of 100,000 pictures, 3 errors, 41.2/s, 35 min left"""
+        rate = progress.lines / max(time.monotonic() - self.began, 1e-9)
+        done = progress.before + progress.lines
+        of = "" if progress.total is None else f" of {progress.total:,}"
+        errors = f", {progress.errors:,} errors" if progress.errors else ""
+        left = "" if progress.total is None else f", {duration(max(progress.total - done, 0) / max(rate, 1e-9))} left"
+        return f"{done:,}{of} pictures{errors}, {rate:.1f}/s{left}"
+
+    def clear(self) -> None:
+        if sys.stderr.isatty():
+            with suppress(OSError):
+                sys.stderr.write("\r\x1b[K")
+
+    def summary(self, done: "Progress") -> str:
+        rate = done.lines / max(time.monotonic() - self.began, 1e-9)
+        before = f" ({done.before:,} were there already)" if done.before else ""
+        return (
+            f"{done.before + done.lines} pictures{before}, {done.detections} detections, {done.errors} errors, "
+            f"{rate:.1f} pictures/s"
+        )
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit that gives two figures."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,160 +1,234 @@
-"""Prediction over files: paths in, one result per picture out, in order, as a stream. A broken picture never stops the rest.
+"""Prediction over files: pictures and videos in, one result per picture or frame out, in order, as a stream.
 
-`predict_files` gives what `sightline predict -o out.jsonl` writes; `detect_files` gives the pictures too, for drawing.
+A broken picture never stops the rest. Three stages work beside each other, and between them lie a few pictures, never all:
+threads read and decode, the model (or its copies on several GPUs) finds, and `drawing` paints and writes. `predict_files` gives
+what `sightline predict -o out.jsonl` writes; `detect_files` gives the pictures too, for drawing.
 """
 
-import json
-import os
+import queue
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
-from pathlib import Path, PurePath
-
-from PIL import Image as Pillow
+from pathlib import Path
+from typing import TypeVar
 
 from sightline import wire
-from sightline.errors import ImageError, Problem, RunError, SightlineError
-from sightline.images import SUFFIXES, read_image
+from sightline.errors import ImageError, MissingDependencyError, Problem, RunError, SightlineError
+from sightline.images import read_image
 from sightline.records import Detections, Image, Predict
-from sightline.storage import atomic_write, fetched, is_remote, local_path
+from sightline.serving.videos import Shot, is_video, shots, to_image
+from sightline.storage import is_remote, local_path
 
 READERS = 4
 """Threads that read and decode. Decoding a 12-megapixel JPEG takes about as long as a small detector on a GPU."""
 
-DRAWN = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-"""How pictures are written, by suffix; others get `.png` added."""
+REMOTE_READERS = 16
+"""The same where pictures come from S3: they wait for the network most of the time."""
+
+WINDOW_BATCHES = 4
+"""Batches' worth of pictures among which those of one shape are looked for."""
+
+MAX_WINDOW_BYTES = 256 * 2**20
+"""Of decoded pictures in one window; a window closes early above it."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """What became of one picture: either `image` and `detections`, or the `problem`."""
+    """What became of one picture, or of one frame of a video: either `image` and `detections`, or the `problem`.
 
-    path: Path
+    name:   its path, or its s3:// address
+    frame:  its number in the video, from 0; None: a picture
+    time_s: when it is shown, from the video's first frame
+    """
+
+    name: str
     image: Image | None = None
     detections: Detections | None = None
     problem: Problem | None = None
+    frame: int | None = None
+    time_s: float | None = None
 
-    def line(self, class_names: Sequence[str], name: str = "") -> dict[str, object]:
-        """The wire's answer with `"image": PATH` before it, or `{"image": PATH, "error": {...}}`. name: instead of the path."""
-        called = name or str(self.path)
+    def line(self, class_names: Sequence[str]) -> dict[str, object]:
+        """The wire's answer with `"image": NAME` before it (and frame and time), or `{"image": NAME, "error": {...}}`."""
+        head: dict[str, object] = {"image": self.name}
+        if self.frame is not None:
+            head |= {"frame": self.frame} | ({} if self.time_s is None else {"time_s": round(self.time_s, 6)})
         if self.detections is not None:
-            return {"image": called, **wire.to_json(self.detections, class_names)}
-        problem = self.problem or Problem(called, "has no answer", "Try it again.")
-        where = called if problem.where == str(self.path) else problem.where
-        return {"image": called, "error": {**problem.as_dict(), "where": where}}
-
-
-def collect(paths: Iterable[str | Path]) -> dict[Path, str]:
-    """{picture: how to call it} of what `paths` name: files as they are, folders with all below them, sorted; each once.
-
-    Below a folder, names that begin with a dot are left out, and so is what is not named like a picture. Pictures on S3 are
-    fetched and called by their addresses.
-
-    Raises:
-        ImageError: something does not exist, or a folder holds no picture; all such problems at once.
-        RunError: S3 cannot be reached.
-    """
-    found: dict[Path, str] = {}
-    problems: list[Problem] = []
-    for given in paths:
-        try:
-            if is_remote(str(given)):
-                found.update(fetched(str(given), is_picture))
-                continue
-            path = local_path(given, "Prediction")
-        except RunError:
-            raise
-        except SightlineError as error:
-            problems += error.problems
-            continue
-        pictures = pictures_below(path) if path.is_dir() else [path]
-        if not pictures:
-            problems.append(Problem(str(path), "holds no pictures", f"Pictures end in {', '.join(sorted(SUFFIXES))}."))
-        found.update({picture: str(picture) for picture in pictures})
-    if problems:
-        raise ImageError.collected(problems)
-    return found
-
-
-def is_picture(name: str) -> bool:
-    """Whether a key below a prefix is named like a picture, and nothing of it is hidden."""
-    return Path(name).suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.split("/"))
-
-
-def pictures_below(folder: Path) -> list[Path]:
-    """The files below `folder` that are named like pictures, sorted; nothing hidden, no folder twice through a link."""
-    pictures = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        pictures += [Path(parent, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
-    return sorted(pictures)
+            return head | wire.to_json(self.detections, class_names)
+        problem = self.problem or Problem(self.name, "has no answer", "Try it again.")
+        return head | {"error": problem.as_dict()}
 
 
 def predict_files(
     predict: Predict,
     class_names: Sequence[str],
-    paths: Iterable[Path],
+    paths: Iterable[str | Path],
     *,
     batch_size: int = 1,
     threshold: float = 0.0,
+    every: int = 1,
 ) -> Iterator[dict[str, object]]:
-    """One JSON line's worth per picture, in order; see `Found.line`."""
-    for found in detect_files(predict, paths, batch_size=batch_size, threshold=threshold):
+    """One JSON line's worth per picture, in order; see `Found.line`. Of videos one for each frame, or each `every`-th."""
+    for found in detect_files([predict], map(str, paths), batch_size=batch_size, threshold=threshold, every=every):
         yield found.line(class_names)
 
 
-def detect_files(predict: Predict, paths: Iterable[Path], *, batch_size: int = 1, threshold: float = 0.0) -> Iterator[Found]:
-    """What was found in each picture, in order. Pictures are read ahead in threads while the model works.
+def detect_files(
+    predicts: Sequence[Predict],
+    names: Iterable[str],
+    *,
+    batch_size: int = 1,
+    threshold: float = 0.0,
+    every: int = 1,
+    after: Mapping[str, int] | None = None,
+    readers: int = READERS,
+) -> Generator[Found, None, None]:
+    """What was found in each picture, in order. Pictures are read ahead in threads while the models work.
 
-    threshold: least score that is kept
+    predicts:   each is called by one thread at a time: a model's copies on several GPUs, or one model several times over
+    batch_size: pictures of one shape that are predicted together
+    threshold:  least score that is kept
+    every:      of videos: every how many frames one is looked at
+    after:      video -> the frame behind which to begin
+    readers:    threads that read and decode
 
     Raises:
-        RunError: `predict` cannot go on at all (a remote server is gone). Whatever else it raises concerns its pictures only.
+        RunError: a model cannot go on at all (a remote server is gone). Whatever else it raises concerns its pictures only.
     """
-    reads = read_ahead(paths, window=batch_size + READERS)
+    free: queue.SimpleQueue[Predict] = queue.SimpleQueue()
+    for predict in predicts:
+        free.put(predict)
+
+    def detect(window: Sequence[Found]) -> list[Found]:
+        predict = free.get()
+        try:
+            return detect_window(predict, window, batch_size, threshold)
+        finally:
+            free.put(predict)
+
+    reads = read_ahead(names, window=batch_size + readers, every=every, after=after or {}, readers=readers)
+    found = in_order(detect, windows(reads, batch_size), threads=len(predicts), window=len(predicts) + 1)
     try:
-        while batch := list(islice(reads, batch_size)):
-            yield from detect_batch(predict, batch, threshold)
+        for window in found:
+            yield from window
     finally:
+        found.close()
         reads.close()
 
 
-def read_ahead(paths: Iterable[Path], window: int) -> Generator[Found]:
-    """Each path's picture or problem, in order; at most `window` pictures are in memory ahead of the caller."""
-    remaining = iter(paths)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers:
-        ahead: deque[Future[Found]] = deque(readers.submit(read, path) for path in islice(remaining, window))
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, window: int
+) -> Generator[Result, None, None]:
+    """`work` of each item, in order, done in threads; at most `window` items are under way or done ahead of the caller.
+
+    What is done is given before another item is waited for: of a slow stream nothing is held back.
+    """
+    remaining = iter(items)
+    more = True
+    with ThreadPoolExecutor(threads, thread_name_prefix="predict") as pool:
+        ahead: deque[Future[Result]] = deque()
         try:
-            while ahead:
-                found = ahead.popleft().result()
-                ahead.extend(readers.submit(read, path) for path in islice(remaining, 1))
-                yield found
+            while more or ahead:
+                if ahead and (not more or len(ahead) >= window or ahead[0].done()):
+                    yield ahead.popleft().result()
+                    continue
+                more = False
+                for item in islice(remaining, 1):
+                    ahead.append(pool.submit(work, item))
+                    more = True
         finally:
-            readers.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
-def read(path: Path) -> Found:
+def read_ahead(
+    names: Iterable[str], window: int, *, every: int = 1, after: Mapping[str, int] | None = None, readers: int = READERS
+) -> Generator[Found, None, None]:
+    """Each picture or frame, or its problem, in order; at most `window` pictures are in memory ahead of the caller."""
+    steps = parts(names, every, after or {})
+    yield from in_order(read, steps, threads=readers, window=window)
+
+
+def parts(names: Iterable[str], every: int, after: Mapping[str, int]) -> Iterator[str | Shot | Found]:
+    """What there is to decode: pictures by name, frames of videos as the decoder gives them, and what is wrong with a video."""
+    for name in names:
+        if not is_video(name):
+            yield name
+            continue
+        last = after.get(name, -1)
+        try:
+            for shot in shots(name, every):
+                if shot.number > last:
+                    last = shot.number
+                    yield shot
+        except (RunError, MissingDependencyError):
+            raise
+        except SightlineError as error:
+            frame = last + 1 if last >= 0 else None
+            yield Found(name, problem=problem_of(name, error), frame=frame)
+
+
+def read(part: str | Shot | Found) -> Found:
+    """The decoded picture or frame, or its problem.
+
+    Raises:
+        RunError: S3 cannot be used at all.
+    """
+    if isinstance(part, Found):
+        return part
+    if isinstance(part, Shot):
+        return Found(part.name, image=to_image(part), frame=part.number, time_s=part.time_s)
     try:
-        return Found(path, image=read_image(path))
-    except ImageError as error:
-        return Found(path, problem=error.problems[0])
+        path = local_path(part, "Prediction") if is_remote(part) else Path(part)
+        return Found(part, image=read_image(path))
+    except ImageError as error:  # names the file, which may be the cache's
+        return Found(part, problem=Problem(part, error.what, error.fix))
+    except RunError:
+        raise
+    except SightlineError as error:
+        return Found(part, problem=problem_of(part, error))
 
 
-def detect_batch(predict: Predict, batch: Sequence[Found], threshold: float) -> list[Found]:
+def windows(founds: Iterable[Found], batch_size: int) -> Iterator[list[Found]]:
+    """The stream in pieces: several batches' worth, so that pictures of one shape find each other; else one by one."""
+    limit = WINDOW_BATCHES * batch_size if batch_size > 1 else 1
+    window: list[Found] = []
+    held = 0
+    for found in founds:
+        window.append(found)
+        held += 0 if found.image is None else found.image.nbytes
+        if len(window) >= limit or held >= MAX_WINDOW_BYTES:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def detect_window(predict: Predict, window: Sequence[Found], batch_size: int, threshold: float) -> list[Found]:
     """The same pictures with their detections, in order. Those of one shape are predicted together: they need no padding."""
-    results = {index: found for index, found in enumerate(batch) if found.image is None}
-    readable = [(index, found, found.image) for index, found in enumerate(batch) if found.image is not None]
+    results = {index: found for index, found in enumerate(window) if found.image is None}
+    readable = [(index, found, found.image) for index, found in enumerate(window) if found.image is not None]
     readable.sort(key=lambda entry: entry[2].shape)
     for _, group in groupby(readable, key=lambda entry: entry[2].shape):
-        indices, founds, images = zip(*group, strict=True)
-        for index, found, image, outcome in zip(indices, founds, images, predict_each(predict, images), strict=True):
-            if isinstance(outcome, Detections):
-                results[index] = Found(found.path, image=image, detections=outcome.above(threshold))
-            else:
-                results[index] = Found(found.path, problem=problem_of(found.path, outcome))
-    return [results[index] for index in range(len(batch))]
+        same = iter(group)
+        while batch := list(islice(same, batch_size)):
+            outcomes = predict_each(predict, [image for _, _, image in batch])
+            results |= {
+                index: told(found, outcome, threshold) for (index, found, _), outcome in zip(batch, outcomes, strict=True)
+            }
+    return [results[index] for index in range(len(window))]
+
+
+def told(found: Found, outcome: Detections | Exception, threshold: float) -> Found:
+    """`found` with what the model said of it; a problem needs no picture any more."""
+    if isinstance(outcome, Detections):
+        kept = outcome.above(threshold)
+        return Found(found.name, image=found.image, detections=kept, frame=found.frame, time_s=found.time_s)
+    return Found(found.name, problem=problem_of(found.name, outcome), frame=found.frame, time_s=found.time_s)
 
 
 def predict_each(predict: Predict, images: Sequence[Image]) -> list[Detections | Exception]:
@@ -172,39 +246,8 @@ def predict_each(predict: Predict, images: Sequence[Image]) -> list[Detections |
     return [*answers]
 
 
-def problem_of(path: Path, error: Exception) -> Problem:
+def problem_of(name: str, error: Exception) -> Problem:
     if isinstance(error, SightlineError):
-        return Problem(str(path), f"{error.where} {error.what}", error.fix)
-    return Problem(str(path), f"could not be predicted ({error!r})", "Try another picture; if all fail, the model is broken.")
-
-
-def write_lines(lines: Iterable[Mapping[str, object]], path: Path) -> None:
-    """JSON lines at `path`, which appears when the last one is written, or not at all."""
-    with atomic_write(path) as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n")
-
-
-def drawn_names(paths: Sequence[Path]) -> dict[Path, PurePath]:
-    """Where each picture goes when drawn: its path below the folder that all share; no two the same. JPEG or PNG, by suffix.
-
-    >>> drawn_names([Path("a/x/1.jpg"), Path("a/y/1.tif")])
-    {PosixPath('a/x/1.jpg'): PurePosixPath('x/1.jpg'), PosixPath('a/y/1.tif'): PurePosixPath('y/1.tif.png')}
-    """
-    absolute = {path: PurePath(os.path.abspath(path)) for path in paths}  # noqa: PTH100 - resolve() would follow links
-    shared = os.path.commonpath([path.parent for path in absolute.values()]) if absolute else ""
-    names: dict[Path, PurePath] = {}
-    taken = {whole.relative_to(shared) for whole in absolute.values()}
-    for path, whole in absolute.items():
-        name = whole.relative_to(shared)
-        while name.suffix.lower() not in DRAWN or (name in taken and name != whole.relative_to(shared)):
-            name = name.with_name(name.name + ".png")
-        taken.add(name)
-        names[path] = name
-    return names
-
-
-def write_picture(image: Image, path: Path) -> None:
-    """`image` as JPEG or PNG, as the name says; whole, or not at all."""
-    with atomic_write(path) as file:
-        Pillow.fromarray(image).save(file, DRAWN[path.suffix.lower()], quality=92, compress_level=1)
+        what = error.what if error.where == name else f"{error.where} {error.what}"
+        return Problem(name, what, error.fix)
+    return Problem(name, f"could not be predicted ({error!r})", "Try another picture; if all fail, the model is broken.")
