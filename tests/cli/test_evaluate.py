@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from builders import a_data_folder
+from builders import a_data_folder, a_dataset_folder, a_run
 from typer.testing import CliRunner, Result
 
 from sightline import coco
+from sightline.bundle.load import load_model
 from sightline.cli.evaluate import evaluate
 from sightline.errors import ConfigError, LabelError
 from sightline.geometry.masks import encode
@@ -243,3 +244,35 @@ def test_a_report_of_results_and_of_two(files: Path, tmp_path: Path) -> None:
     assert (tmp_path / "report/plots/bbox_confusion.svg").is_file()
     run(results, results, "--data", files / "dataset", "-o", tmp_path / "two")
     assert "2 models compared" in (tmp_path / "two/index.html").read_text(encoding="utf-8")
+
+
+def test_chosen_thresholds_are_kept_in_the_model(tmp_path: Path) -> None:
+    """At an overlap that a model of four steps reaches, too."""
+    trained = a_run(tmp_path / "run")
+    data = a_dataset_folder(tmp_path / "data", train=2, test=4)
+    asked = (trained.folder, "--data", data, "--iou", "0.05", "--choose", "recall=0.01", "--resamples", "0")
+    before = run(*asked)
+    assert before.exit_code == 0 and "Kept in" not in before.stdout
+    assert load_model(trained.folder).thresholds is None
+    shown = run(*asked, "--store")
+    kept = load_model(trained.folder).thresholds
+    assert kept is not None and max(kept) > 0
+    assert f"Kept in {trained.folder}: thresholds of {sum(least > 0 for least in kept)} classes" in shown.stdout
+    told = load_model(trained.folder).facts["thresholds"]
+    assert isinstance(told, dict) and told["chosen_for"] == f"recall=0.01 at an overlap of 0.05, on {data} test"
+
+
+@pytest.mark.parametrize(
+    ("subjects", "options", "message"),
+    [
+        (("results.json",), ("--store",), "--store: needs --choose"),
+        (("results.json",), ("--store", "--choose", "f1"), "--store: needs one run or bundle"),
+        (("one", "other"), ("--store", "--choose", "f1"), "--store: needs one run or bundle"),
+    ],
+)
+def test_where_thresholds_cannot_be_kept(
+    files: Path, subjects: tuple[str, ...], options: tuple[str, ...], message: str
+) -> None:
+    error = run(*(files / subject for subject in subjects), "--data", files / "truth.json", *options).exception
+    assert isinstance(error, ConfigError)
+    assert message in str(error)

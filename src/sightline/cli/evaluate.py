@@ -37,6 +37,9 @@ def evaluate(
     plots: Annotated[bool, typer.Option("--plots", help="Also plots as PNG and SVG, in plots/.")] = False,
     iou: Annotated[float, typer.Option("--iou", help="Overlap from which on an object is found; COCO's AP has its own.")] = 0.5,
     wish: Annotated[str | None, typer.Option("--choose", metavar="f1|precision=P|recall=R", help=HOW)] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Keep the thresholds of --choose in the run or bundle: serve and predict use them.")
+    ] = False,
     resamples: Annotated[int, typer.Option("--resamples", min=0, help="For the intervals; 0: none.")] = 1000,
     listed: Annotated[int, typer.Option("--listed", min=0, help="False detections and misses in the JSON, at most.")] = 2000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -50,6 +53,7 @@ def evaluate(
     from sightline.storage import copied_here, output_path
 
     log_to_stderr()
+    check_store(store, wish, subjects)
     measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples)
     with output_path(output, "A report") if output else nullcontext() as report:
         truth = copied_here(data, "The ground truth")
@@ -58,10 +62,35 @@ def evaluate(
         else:
             evaluation = evaluated(subjects[0], truth, split, report, device, measuring, listed)
             values, text = dict(evaluation.to_dict(listed)), evaluation.text()
+            if store:
+                text += f"\n\n  {store_chosen(evaluation, subjects[0], f'{wish} at an overlap of {iou:g}, on {data} {split}')}"
             page = report_on(subjects[0], evaluation, report, truth, split, images, plots)
     if page is not None:
         text += f"\n\n  The page: {f'{output}/{page.name}' if output else page}"
     show(text, as_json, values)
+
+
+def check_store(store: bool, wish: str | None, subjects: list[str]) -> None:
+    """Nothing, if there is one model to keep thresholds in, and a wish that chooses them."""
+    from sightline.errors import ConfigError
+
+    if store and wish is None:
+        raise ConfigError("--store", "needs --choose", "Say what thresholds are chosen for, as --choose f1.")
+    if store and (len(subjects) > 1 or subjects[0].endswith(".json")):
+        raise ConfigError("--store", "needs one run or bundle", "Evaluate the model whose thresholds are to be kept.")
+
+
+def store_chosen(evaluation: "Evaluation", model: str, chosen_for: str) -> str:
+    """Keeps the chosen thresholds in the model; what to tell of it. Classes for which there is none keep all detections."""
+    from sightline.bundle.thresholds import store_thresholds
+
+    kind = "segm" if "segm" in evaluation.analyses else "bbox"
+    chosen = evaluation.analyses[kind].chosen or {}
+    thresholds = {name: one.threshold for name, one in chosen.items() if one.threshold is not None}
+    store_thresholds(model, thresholds, chosen_for)
+    without = [name for name in chosen if name not in thresholds]
+    rest = f"; none for {', '.join(without)}, which keep all detections" if without else ""
+    return f"Kept in {model}: thresholds of {len(thresholds)} classes{rest}."
 
 
 def report_on(

@@ -129,16 +129,16 @@ def resampled(matches: Matches, resamples: int, seed: int = 0) -> dict[str, Numb
         )
     table = np.concatenate(parts) if parts else np.full((resamples, len(by_class), len(THRESHOLDS)), math.nan)
     return {
-        **{name: mean_of_defined(table[:, :, where].reshape(len(table), -1)) for name, where in AT.items()},
+        **{name: mean_of_defined(table[:, :, where]) for name, where in AT.items()},
         "per_class": table.mean(axis=2),
     }
 
 
 def mean_of_defined(table: Numbers) -> Numbers:
-    """(B,) means of the rows without nan; nan where nothing else is there."""
-    there = ~np.isnan(table)
-    counts = there.sum(axis=1)
-    sums = np.where(there, table, 0).sum(axis=1)
+    """(B,) means of (B, K) or (B, K, T) without nan; nan where nothing else is there."""
+    there, others = ~np.isnan(table), tuple(range(1, table.ndim))
+    counts = there.sum(axis=others)
+    sums = np.where(there, table, 0).sum(axis=others)
     means: Numbers = np.divide(sums, counts, out=np.full(len(table), math.nan), where=counts > 0)
     return means
 
