@@ -58,6 +58,9 @@ def test_labels_to_http_answer(tmp_path: Path) -> None:
     stored = json.loads((done.run / "inference" / "scores.json").read_text())
     assert stored == done.scores
     assert 0 <= stored["bbox"]["AP50"] <= 1
+    page = done.run / "report" / "index.html"
+    assert any(str(page) in line for line in said)
+    assert page.read_text(encoding="utf-8").count("data:image/jpeg") > 0
 
     part = open_part(done.dataset, "test")
     paths = [part.images_dir / image.file_name for image in part.dataset.images]

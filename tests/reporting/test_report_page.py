@@ -281,7 +281,7 @@ def test_charts_tell_what_they_show(page: Any) -> None:
         "Precision and recall",
         "F1 by least score",
         "Can scores be believed?",
-        "Labels and detections of each class",
+        "Found, not found and wrong, by class",
     ]
     assert "Loss" in titles
     before = page.get_attribute("#bbox-f1-title >> xpath=.. >> .marker", "x1")

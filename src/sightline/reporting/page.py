@@ -259,7 +259,7 @@ def class_chart(kind: str, analysis: Analysis) -> charts.Chart:
         }
         for index, name in enumerate(class_names(analysis))
     }
-    return charts.stacked_bars(f"{kind}-distribution", "Labels and detections of each class", rows)
+    return charts.stacked_bars(f"{kind}-distribution", "Found, not found and wrong, by class", rows)
 
 
 def training_charts(metrics: Sequence[Mapping[str, float]]) -> tuple[charts.Chart, ...]:
@@ -277,10 +277,11 @@ def training_charts(metrics: Sequence[Mapping[str, float]]) -> tuple[charts.Char
             for one in panel.curves
         ]
         top = max(float(np.quantile(one.y, 0.98)) for one in series) * 1.1 or 1.0
+        title = panel.title.partition(" (")[0]  # without words on its lines, which are others here
         description = f"{last:,.0f} iterations{', smoothed' if panel.smooth else ''}"
         made.append(
             score_charts.curves(
-                f"training-{number}", panel.title, series, across=STEP, upwards="", description=description, high=last, top=top
+                f"training-{number}", title, series, across=STEP, upwards="", description=description, high=last, top=top
             )
         )
     return tuple(made)

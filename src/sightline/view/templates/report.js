@@ -81,15 +81,14 @@ function sentence(data, picture, mistake) {
   const name = (label) => data.names[label];
   if (mistake.object) {
     const below = mistake.object.finder;
-    return `${name(mistake.labelled)} missed` + (below === null ? "" : `, found only from a score of ${below.toFixed(3)} on`);
+    return `${name(mistake.labelled)} missed` + (below === null ? "" : `: its detection has a score of ${below.toFixed(3)} only`);
   }
   const { one, kind } = mistake, object = picture.objects[one.about];
   const what = `${name(one.label)} ${one.score.toFixed(2)}`;
   if (kind === "background") return `${what}: nothing is labelled there`;
   if (kind === "duplicate") return `${what}: a second time`;
-  const labelled = object && object.label !== one.label ? `labelled ${name(object.label)}` : "";
-  const place = kind === "classification" ? "" : `overlap ${one.iou.toFixed(2)}`;
-  return `${what}: ${kind}${labelled || place ? " (" + [labelled, place].filter(Boolean).join(", ") + ")" : ""}`;
+  if (kind === "localisation") return `${what}: localisation (overlap ${one.iou.toFixed(2)})`;
+  return `${what}: ${kind}` + (object ? ` (${kind === "both" ? "near what is labelled" : "labelled"} ${name(object.label)})` : "");
 }
 
 function outline(shape, style, title) {                  // a box, or a mask's outline
