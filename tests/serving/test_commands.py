@@ -55,6 +55,18 @@ def test_lines_on_stdout_and_a_summary_on_stderr(sightline: Run, url: str, photo
     assert "3 pictures, 3 detections, 0 errors" in done.stderr
 
 
+def test_the_models_thresholds_count_where_none_is_given(sightline: Run, model: Model, photos: Path, tmp_path: Path) -> None:
+    """Into a file, too, where an interrupted run would go on with the same ones."""
+    output = tmp_path / "out.jsonl"
+    with running(dataclasses.replace(model, thresholds=(0.0, 0.95))) as url:
+        for _ in range(2):
+            done = sightline("predict", url, photos / "a.png", "-o", output)
+            assert done.returncode == 0, done.stderr
+        everything = sightline("predict", url, photos / "a.png", "--threshold", 0)
+    assert [json.loads(line)["pred_classes"] for line in output.read_text().splitlines()] == [[0]]
+    assert json.loads(everything.stdout)["pred_classes"] == [1, 0]
+
+
 def test_a_broken_picture_is_a_line_and_exit_1(sightline: Run, url: str, photos: Path, tmp_path: Path) -> None:
     (photos / "b.jpg").write_text("hello")
     output = tmp_path / "out.jsonl"

@@ -119,6 +119,13 @@ def test_threshold(model: Model, write: Write) -> None:
     assert line["scores"] == [float(np.float32(0.9))]
 
 
+def test_a_threshold_for_each_class(model: Model, write: Write) -> None:
+    """The first detection is of class 1 and has 0.9, the second is of class 0."""
+    for thresholds, labels in (((0.0, 0.95), [0]), ((1.0, 0.5), [1]), ((0.0, 0.0), [1, 0])):
+        (line,) = predict_files(model.predict, model.class_names, [write("a.png")], threshold=thresholds)
+        assert line["pred_classes"] == labels
+
+
 def test_masks_are_in_the_lines(masked: Model, write: Write) -> None:
     path = write("a.png")
     expected = masked.predict([read_image(path)])[0].masks
@@ -128,7 +135,7 @@ def test_masks_are_in_the_lines(masked: Model, write: Write) -> None:
 
 
 def test_reading_ahead_is_bounded(write: Write) -> None:
-    path, taken = write("a.png"), []
+    path, taken, before = write("a.png"), [], set(threading.enumerate())  # a server of other tests may be among them
 
     def endless() -> Iterator[str]:
         while True:
@@ -140,7 +147,7 @@ def test_reading_ahead_is_bounded(write: Write) -> None:
         assert next(reads).image is not None
     assert 10 <= len(taken) <= 16
     reads.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("predict")], READERS
+    assert set(threading.enumerate()) <= before, READERS
 
 
 def test_errors_are_sightlines(write: Write) -> None:

@@ -97,7 +97,8 @@ def fingerprint(model: str, opened: "Model") -> dict[str, object]:
     """What changes when `model` does: where it is, its files' sizes and times, what a server says of its own."""
     from sightline.storage import is_remote, listed
 
-    facts: dict[str, object] = {"model": model, "class_names": list(opened.class_names)}
+    least = None if opened.thresholds is None else list(opened.thresholds)
+    facts: dict[str, object] = {"model": model, "class_names": list(opened.class_names), "thresholds": least}
     if model.startswith(("http://", "https://")):
         return facts | {"model_facts": opened.facts}
     if is_remote(model):

@@ -38,7 +38,9 @@ def predict(
         str | None, typer.Option("-o", "--output", help="File for the JSON lines; an interrupted run goes on. Default: stdout.")
     ] = None,
     draw: Annotated[str | None, typer.Option(metavar="DIR", help="Also write the pictures with boxes and masks here.")] = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score. Default: the model's own.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least score. Default: the model's own, or its classes'.")
+    ] = None,
     draw_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Of videos: look at every N-th frame.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto and cuda take all GPUs.")] = "auto",
@@ -64,7 +66,8 @@ def predict(
         names = collect(pictures)
         detector, predicts = open_workers(model, device=device, threshold=threshold, class_names=class_names, workers=workers)
         paint = painter(detector, max(threshold or 0.0, draw_threshold)) if draw else None
-        asked = Asked(batch_size=batch_size, threshold=threshold or 0.0, every=every, paint=paint, draw_to=drawn_to)
+        least = threshold if threshold is not None else (detector.thresholds or 0.0)
+        asked = Asked(batch_size=batch_size, threshold=least, every=every, paint=paint, draw_to=drawn_to)
         outputs.enter_context(ended_by_signals())
         outputs.callback(meter.clear)
         if output is None or lines_to is None:

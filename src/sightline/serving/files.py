@@ -36,6 +36,9 @@ MAX_WINDOW_BYTES = 256 * 2**20
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Least = float | Sequence[float]
+"""The least score that is kept: one for all, or one for each class."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
@@ -70,7 +73,7 @@ def predict_files(
     paths: Iterable[str | Path],
     *,
     batch_size: int = 1,
-    threshold: float = 0.0,
+    threshold: Least = 0.0,
     every: int = 1,
 ) -> Iterator[dict[str, object]]:
     """One JSON line's worth per picture, in order; see `Found.line`. Of videos one for each frame, or each `every`-th."""
@@ -83,7 +86,7 @@ def detect_files(
     names: Iterable[str],
     *,
     batch_size: int = 1,
-    threshold: float = 0.0,
+    threshold: Least = 0.0,
     every: int = 1,
     after: Mapping[str, int] | None = None,
     readers: int = READERS,
@@ -92,7 +95,7 @@ def detect_files(
 
     predicts:   each is called by one thread at a time: a model's copies on several GPUs, or one model several times over
     batch_size: pictures of one shape that are predicted together
-    threshold:  least score that is kept
+    threshold:  least score that is kept; one for all, or one for each class
     every:      of videos: every how many frames one is looked at
     after:      video -> the frame behind which to begin
     readers:    threads that read and decode
@@ -208,7 +211,7 @@ def windows(founds: Iterable[Found], batch_size: int) -> Iterator[list[Found]]:
         yield window
 
 
-def detect_window(predict: Predict, window: Sequence[Found], batch_size: int, threshold: float) -> list[Found]:
+def detect_window(predict: Predict, window: Sequence[Found], batch_size: int, threshold: Least) -> list[Found]:
     """The same pictures with their detections, in order. Those of one shape are predicted together: they need no padding."""
     results = {index: found for index, found in enumerate(window) if found.image is None}
     readable = [(index, found, found.image) for index, found in enumerate(window) if found.image is not None]
@@ -223,7 +226,7 @@ def detect_window(predict: Predict, window: Sequence[Found], batch_size: int, th
     return [results[index] for index in range(len(window))]
 
 
-def told(found: Found, outcome: Detections | Exception, threshold: float) -> Found:
+def told(found: Found, outcome: Detections | Exception, threshold: Least) -> Found:
     """`found` with what the model said of it; a problem needs no picture any more."""
     if isinstance(outcome, Detections):
         kept = outcome.above(threshold)

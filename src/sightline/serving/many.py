@@ -12,7 +12,7 @@ from types import FrameType
 from sightline.errors import Interrupted
 from sightline.records import Predict
 from sightline.serving.drawing import Paint, drawn, targets_of
-from sightline.serving.files import READERS, REMOTE_READERS, detect_files
+from sightline.serving.files import READERS, REMOTE_READERS, Least, detect_files
 from sightline.serving.lines import Lines, lines_at
 from sightline.serving.videos import frame_count, is_video
 from sightline.storage import is_remote
@@ -41,14 +41,14 @@ class Asked:
     """How pictures are predicted and drawn.
 
     batch_size: pictures of one shape predicted together
-    threshold:  least score that is kept
+    threshold:  least score that is kept; one for all, or one for each class
     every:      of videos: every how many frames one is looked at
     paint:      draws what was found; None: nothing is drawn
     draw_to:    the folder of what is drawn
     """
 
     batch_size: int = 1
-    threshold: float = 0.0
+    threshold: Least = 0.0
     every: int = 1
     paint: Paint | None = None
     draw_to: Path | None = None
@@ -128,7 +128,8 @@ def predict_to(
         SightlineError: lines that are there were begun with something else.
         Interrupted: SIGTERM came; what is done is on the disk.
     """
-    options = {"threshold": asked.threshold, "every": asked.every, "draw": str(asked.draw_to) if asked.draw_to else None}
+    least = asked.threshold if isinstance(asked.threshold, int | float) else list(asked.threshold)  # as JSON gives it back
+    options = {"threshold": least, "every": asked.every, "draw": str(asked.draw_to) if asked.draw_to else None}
     with lines_at(path, {**options, **begun_with}, restart=restart) as lines:
         return predict_many(predicts, class_names, names, lines.write, asked, lines=lines, say=say)
 
