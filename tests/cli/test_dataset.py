@@ -195,6 +195,7 @@ def test_an_own_job_and_open_images_in_one_command(tmp_path: Path) -> None:
     run(*exported)
     lines = (tmp_path / "out/output.manifest").read_text().splitlines()
     assert len(lines) == 11
+    assert all(json.loads(line)["source-ref"].startswith("s3://mine/all/") for line in lines)
     assert {"0": "bee"} in [json.loads(line)["boxes-metadata"]["class-map"] for line in lines]
 
 
