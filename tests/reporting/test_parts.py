@@ -15,7 +15,7 @@ from sightline.evaluation.results import check_results, check_truth
 from sightline.geometry.masks import encode
 from sightline.records import ImageSize
 from sightline.reporting import mistakes, thumbnails
-from sightline.reporting.mistakes import Drawn, points, report_data, score_range, worst_pictures
+from sightline.reporting.mistakes import Drawn, counts_in_steps, points, report_data, score_range, worst_pictures
 from sightline.reporting.outlines import path_of
 from sightline.reporting.plots import write_plots
 from sightline.reporting.thumbnails import place_of
@@ -57,9 +57,13 @@ def test_pictures_with_most_mistakes_come_first() -> None:
 
 def test_beyond_the_bounds_a_page_keeps_a_selection(monkeypatch: pytest.MonkeyPatch) -> None:
     one = examined(*a_random_scene(3, images=8)).analyses["bbox"]
-    few = points(one.micro, 10)
+    few = points(one.micro, 10, one.threshold)
     assert 10 <= len(few["scores"]) <= 11
     assert max(few["true"]) == one.micro.true[-1]
+    assert few["true"][few["scores"].index(one.threshold)] == one.best.reached["true"]
+    assert not counts_in_steps(one)
+    monkeypatch.setattr(mistakes, "MAX_POINTS", 2)
+    assert counts_in_steps(one)
     monkeypatch.setattr(mistakes, "MAX_FOUND_IN_ALL", 4)
     data = report_data(one, Drawn((0, 1), {}, 5))
     assert [len(picture["found"]) for picture in data["pictures"]] == [2, 2]

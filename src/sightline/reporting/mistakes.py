@@ -72,31 +72,50 @@ def score_range(scores: Numbers) -> tuple[float, float]:
 def report_data(analysis: Analysis, drawn: Drawn) -> Plain:
     """All of one kind that the script needs."""
     matches, truth = analysis.matches, analysis.matches.truth
-    most = max(MAX_POINTS // max(len(analysis.classes), 1), 50)
+    most = points_of_each(analysis)
     false = [matches.scores[analysis.mistakes.kind == KINDS.index(kind)] for kind in FALSE_KINDS]
     return {
         "names": list(truth.class_names),
         "objects": matches.objects_per_class.tolist(),
-        "curves": [points(one.curve, most) for one in analysis.classes],
+        "curves": [points(one.curve, most, analysis.threshold) for one in analysis.classes],
         "kinds": list(FALSE_KINDS),
-        "of_kind": [ranked(scores, MAX_POINTS // len(false)) for scores in false],
+        "of_kind": [ranked(scores, MAX_POINTS // 2, analysis.threshold) for scores in false],
         "best": analysis.threshold,
         "pictures": pictures(analysis, drawn),
         "left_out": drawn.left_out,
     }
 
 
-def ranked(scores: Numbers, most: int) -> Plain:
-    """Descending scores, some `most` of them, and how many there are up to each."""
-    kept = np.unique(np.linspace(0, len(scores) - 1, min(most, len(scores))).round().astype(np.intp))
+def points_of_each(analysis: Analysis) -> int:
+    """Of a class's curve."""
+    return max(MAX_POINTS // max(len(analysis.classes), 1), 50)
+
+
+def counts_in_steps(analysis: Analysis) -> bool:
+    """Whether there are too many detections for the slider to count each."""
+    longest = max((len(one.curve.thresholds) for one in analysis.classes), default=0)
+    commonest = int(np.bincount(analysis.mistakes.kind[analysis.matches.false]).max(initial=0))
+    return longest > points_of_each(analysis) or commonest > MAX_POINTS // 2
+
+
+def selected(scores: Numbers, most: int, threshold: float) -> Indices:
+    """Places in descending scores: all, or some `most` with the last of `threshold` or more, where counts are exact."""
+    if len(scores) <= most:
+        return np.arange(len(scores))
+    spread = np.linspace(0, len(scores) - 1, most).round().astype(np.intp)
+    exact = max(int(np.count_nonzero(scores >= threshold)) - 1, 0)
+    return np.unique(np.append(spread, np.intp(exact)))
+
+
+def ranked(scores: Numbers, most: int, threshold: float) -> Plain:
+    """Descending scores, and how many there are up to each."""
+    kept = selected(scores, most, threshold)
     return {"scores": scores[kept].tolist(), "count": (kept + 1).tolist()}
 
 
-def points(curve: Curve, most: int) -> Plain:
-    """A curve's points as lists, at most some `most` of them, the last and that of the best F1 always."""
-    kept = np.arange(len(curve.thresholds))
-    if len(kept) > most:
-        kept = np.unique(np.append(np.linspace(0, len(kept) - 1, most).round().astype(np.intp), np.argmax(curve.f1)))
+def points(curve: Curve, most: int, threshold: float) -> Plain:
+    """A curve's points as lists."""
+    kept = selected(curve.thresholds, most, threshold)
     return {
         "scores": curve.thresholds[kept].tolist(),
         "true": curve.true[kept].tolist(),

@@ -12,7 +12,7 @@ from sightline.evaluation.coco import shown
 from sightline.evaluation.confusion import BACKGROUND
 from sightline.evaluation.intervals import Interval
 from sightline.evaluation.mistakes import ADVICE, KINDS, MISSED, WHAT_IT_IS
-from sightline.reporting.mistakes import FALSE_KINDS, Drawn, report_data, score_range
+from sightline.reporting.mistakes import FALSE_KINDS, Drawn, counts_in_steps, report_data, score_range
 from sightline.view import charts, score_charts
 from sightline.view.curves import STEP, panels, smoothed
 from sightline.view.pages import (
@@ -74,7 +74,7 @@ def kind_sections(kind: str, analysis: Analysis) -> list[Section]:
     """Everything on boxes, or on masks."""
     sections = [
         Section("Summary", summary(analysis), kind),
-        Section("Threshold", (threshold(kind, analysis),), kind, sticky=True),
+        Section("Threshold", threshold_blocks(kind, analysis), kind, sticky=True),
         Section("What goes wrong", kinds_table(kind, analysis), kind),
         Section("Classes", class_table(kind, analysis), kind),
     ]
@@ -115,10 +115,19 @@ def summary(analysis: Analysis) -> tuple[Tiles | Text | List | Table, ...]:
 
 
 def with_range(one: Interval) -> str:
-    """ "0.512 (0.48–0.54)" """
+    """ "0.512 (0.480–0.544)" """
     if math.isnan(one.value):
         return "-"
-    return f"{one.value:.3f}" if math.isnan(one.low) else f"{one.value:.3f} ({one.low:.2f}–{one.high:.2f})"
+    return f"{one.value:.3f}" if math.isnan(one.low) else f"{one.value:.3f} ({one.low:.3f}–{one.high:.3f})"
+
+
+def threshold_blocks(kind: str, analysis: Analysis) -> tuple[Threshold | Text, ...]:
+    if not counts_in_steps(analysis):
+        return (threshold(kind, analysis),)
+    words = (
+        f"Exact at {analysis.threshold:.3f}; elsewhere counts move in steps: there are more detections than a page can hold."
+    )
+    return threshold(kind, analysis), Text(words)
 
 
 def threshold(kind: str, analysis: Analysis) -> Threshold:
@@ -177,7 +186,7 @@ def class_table(kind: str, analysis: Analysis) -> tuple[Text, Table]:
 
 
 def class_row(index: int, one: ClassAnalysis) -> tuple[Cell, ...]:
-    ranged = "-" if math.isnan(one.AP.low) else f"{one.AP.low:.2f}–{one.AP.high:.2f}"
+    ranged = "-" if math.isnan(one.AP.low) else f"{one.AP.low:.3f}–{one.AP.high:.3f}"
     live = [Live(math.nan, f"class/{index}/{key}") for key in ("true", "false", "missed")]
     live += [Live(math.nan, f"class/{index}/{key}", ".3f") for key in ("precision", "recall", "f1")]
     return (one.name, one.AP.value, ranged, one.AP50, one.objects, *live, not_none(one.best.threshold))
