@@ -45,6 +45,9 @@ def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
         ([manifest, manifest], {}, "a.manifest: is given twice"),
         (manifest, {"format": "ground-trooth"}, "unknown format 'ground-trooth'. Did you mean 'ground-truth'?"),
         (instances, {"label_attribute": "x"}, "--label-attribute: no file has label attributes: .*b.json is coco"),
+        (instances, {"min_confidence": 0.5}, "--min-confidence: no file has confidences: .*b.json is coco. Leave"),
+        (manifest, {"voc_origin": 0, "classes": ["x"]}, "--voc-origin: no file may count (.|\n)*--class: no file has classes"),
+        (manifest, {"rejected": ["bad"]}, "--rejected: does nothing by itself. Add --drop-rejected"),
         ([manifest, instances], {"rename": {"cta": "x"}}, "--rename: there is no class 'cta'. Did you mean 'cat'?"),
         ([manifest, instances], {"drop": ["dgo"]}, "--drop: there is no class 'dgo'. Did you mean 'dog'?"),
         (manifest, {"on_duplicate": "frist"}, "unknown rule 'frist'. Did you mean 'first'?"),
@@ -53,6 +56,15 @@ def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(SightlineError, match=message):
             labels.read(sources, **options)  # type: ignore[arg-type]
+
+
+def test_an_option_of_another_format_is_refused_when_writing(tmp_path: Path) -> None:
+    dataset = a_dataset([a_record()])
+    with pytest.raises(LabelError, match=r"--voc-origin: is for voc, and coco is written.*\n--prefix: is for ground-truth"):
+        labels.write(dataset, tmp_path / "a.json", format="coco", voc_origin=0, prefix="s3://b/a")
+    with pytest.raises(LabelError, match=r"--voc-origin: is 5\. Give 1"):
+        labels.write(dataset, tmp_path / "voc", format="voc", voc_origin=5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_writing_coco_after_reading_it(tmp_path: Path) -> None:

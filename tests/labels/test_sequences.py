@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from builders import a_picture
+from builders import a_line, a_manifest, a_picture
 
+from sightline import labels
 from sightline.errors import LabelError
 from sightline.labels import ground_truth, sequences
 from sightline.labels.report import Imported
@@ -218,3 +219,24 @@ def test_a_real_tracking_job(tmp_path: Path, shared: Path) -> None:
     assert imported.report.skipped == ()
     assert (imported.report.images, imported.report.boxes) == (300, 890)
     assert [image.file_name for image in imported.dataset.images][:12] == [f"{number:06d}.jpg" for number in range(1, 13)]
+
+
+def test_a_rule_chooses_between_two_video_jobs(tmp_path: Path) -> None:
+    """Both have labelled the same frames."""
+    first = a_job(tmp_path / "one", [a_frame(1), a_frame(2)])
+    second = a_job(tmp_path / "two", [a_frame(1, [])])
+    with pytest.raises(LabelError, match=r"too\. Keep one of the two; between two manifests --on-duplicate chooses"):
+        labels.read([first, second])
+    for rule, boxes in (("first", [1, 1]), ("last", [0, 1]), ("merge", [1, 1])):
+        dataset = labels.read([first, second], on_duplicate=rule).dataset  # type: ignore[arg-type]
+        assert [len(image.instances) for image in dataset.images] == boxes
+
+
+def test_each_manifest_takes_the_label_attribute_that_it_has(tmp_path: Path) -> None:
+    """Also where one is of a video job and another one of single pictures."""
+    video = a_job(tmp_path / "video", [a_frame(1)])
+    boxes = a_manifest(tmp_path / "boxes.manifest", [a_line(attribute="a") | a_line(attribute="b")])
+    found = labels.read([boxes, video], label_attribute=["a", "job-ref"])
+    assert found.report.images == 2
+    with pytest.raises(LabelError, match=r"boxes\.manifest: has no box label attribute 'jbo-ref'\. Known: a, b"):
+        labels.read([boxes, video], label_attribute=["a", "jbo-ref"])

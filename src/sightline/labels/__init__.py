@@ -16,6 +16,7 @@ from sightline import storage
 from sightline.coco import write as write_coco  # `coco` is a module of this package, too
 from sightline.errors import LabelError, OnProblem, Problem, RunError, SightlineError, nearest
 from sightline.labels import sequences as video
+from sightline.labels.asked import attributes_of_each, require_readable, require_writable
 from sightline.labels.joining import join
 from sightline.labels.merging import RULES, SAME, OnDuplicate, SamePicture, spellings
 from sightline.labels.report import Imported, ImportReport, ReadOptions, WriteOptions, YoloTask
@@ -151,10 +152,12 @@ def read_files(paths: Sequence[Path], options: ReadOptions, *, format: str | Non
     if options.same_picture not in SAME:
         raise LabelError("--same-picture", f"unknown rule {options.same_picture!r}", nearest(options.same_picture, SAME))
     groups = list(read_together(paths, format_name(format) if format else None, options))
-    if options.label_attributes and not any(name == "ground-truth" for name, _ in groups):
-        listed = ", ".join(f"{group[0]} is {name}" for name, group in groups)
-        raise LabelError("--label-attribute", f"no file has label attributes: {listed}", "Leave --label-attribute out.")
-    parts = [read_as(name, group, options) for name, group in groups]
+    require_readable(options, groups)
+    attributes = attributes_of_each(options.label_attributes, groups, dict(videos_among(groups)))
+    parts = [
+        read_as(name, group, replace(options, label_attributes=own))
+        for (name, group), own in zip(groups, attributes, strict=True)
+    ]
     skipped = [problem for part in parts for problem in part.report.skipped]
     if skipped and (on_problem == "error" or not any(part.dataset.images for part in parts)):
         raise LabelError.collected(skipped)
@@ -178,15 +181,16 @@ def read_files(paths: Sequence[Path], options: ReadOptions, *, format: str | Non
 def read_together(paths: Sequence[Path], name: str | None, options: ReadOptions) -> Iterator[tuple[str, list[Path]]]:
     """(format, the files that are read together): all of one format, or each by itself where a rule chooses among them.
 
-    Manifests stay together then, too: a rule works line by line there, and all lines decide on the order of classes.
+    Manifests of single pictures stay together then, too: a rule works line by line there, and all lines decide on the order of
+    classes.
     """
     groups: dict[tuple[str, bool], list[Path]] = {}
     for path in paths:
         own = name or recognise(path)
         is_video = own == "ground-truth" and len(paths) > 1 and video.recognise(path, head_of(path))
         groups.setdefault((own, is_video), []).append(path)
-    for (own, _), group in groups.items():
-        if own == "ground-truth" or options.on_duplicate == "error":
+    for (own, is_video), group in groups.items():
+        if (own == "ground-truth" and not is_video) or options.on_duplicate == "error":
             yield own, group
         elif own == "open-images":
             from sightline.labels import open_images
@@ -194,6 +198,13 @@ def read_together(paths: Sequence[Path], name: str | None, options: ReadOptions)
             yield from ((own, files) for files in open_images.apart(group))
         else:
             yield from ((own, [path]) for path in group)
+
+
+def videos_among(groups: Sequence[tuple[str, Sequence[Path]]]) -> Iterator[tuple[int, Sequence[Path]]]:
+    """(number of a group, its manifests) of the groups of video jobs."""
+    for number, (name, paths) in enumerate(groups):
+        if name == "ground-truth" and len(groups) > 1 and all(video.recognise(path, head_of(path)) for path in paths):
+            yield number, paths
 
 
 def read_as(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:
@@ -377,9 +388,11 @@ def write(
     others:            as in `WriteOptions`
 
     Raises:
-        LabelError: the format cannot hold the dataset at all.
+        LabelError: the format cannot hold the dataset at all, or an option is for another one.
     """
     name = format_name(format)
+    options = WriteOptions(voc_origin=voc_origin, yolo_task=yolo_task, pictures=pictures)
+    require_writable(name, options, prefix)
     require_safe_names(dataset)
     if name == "coco":
         write_coco(dataset, path)
@@ -391,5 +404,4 @@ def write(
     module = reader(name)
     if not hasattr(module, "write"):
         raise LabelError("format", f"{name} is read, but not written", f"Write one of: {', '.join(written())}.")
-    options = WriteOptions(voc_origin=voc_origin, yolo_task=yolo_task, pictures=pictures)
     return cast(Writer, module).write(dataset, path, options=options)

@@ -123,6 +123,11 @@ def read(
     return Imported(dataset, report, pictures)
 
 
+def attribute_names(paths: Sequence[Path]) -> set[str]:
+    """The video label attributes of all manifests."""
+    return {one.name for path in paths for one in attributes(list(objects(path)))}
+
+
 def attributes(lines: Sequence[tuple[int, Mapping[str, object] | LabelError]]) -> list[Attribute]:
     """The video label attributes of one manifest."""
     found: dict[str, Attribute] = {}
@@ -292,7 +297,8 @@ def add_frame(
     if shapes:
         raise LabelError(place, f"has {', '.join(shapes)}, not boxes", "Only bounding boxes are read.")
     if source in reel.frames:
-        raise LabelError(place, f"{source} is a frame of {reel.frames[source].group}, too", "Keep one of the two.")
+        fix = "Keep one of the two; between two manifests --on-duplicate chooses."
+        raise LabelError(place, f"{source} is a frame of {reel.frames[source].group}, too", fix)
     path = copy_of(source, place, "the picture", reel)
     try:
         size = read_header(path).shown

@@ -71,8 +71,7 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
     Raises:
         LabelError: a folder holds no XML files, or `voc_origin` is neither 0 nor 1.
     """
-    if options.voc_origin not in (0, 1):
-        raise LabelError("--voc-origin", f"is {options.voc_origin}", "Give 1 (VOC's own) or 0.")
+    require_origin(options.voc_origin)
     sheet = Sheet(options.voc_origin)
     for path in paths:
         files = xml_files(path)
@@ -96,6 +95,11 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
             pictures[own] = sheet.files[name]
     dataset = Dataset(tuple(Category(label, name) for label, name in enumerate(names, 1)), tuple(images))
     return imported(NAME, paths, dataset, problems=sheet.problems, notes=notes(sheet), pictures=pictures)
+
+
+def require_origin(origin: int) -> None:
+    if origin not in (0, 1):
+        raise LabelError("--voc-origin", f"is {origin}", "Give 1 (VOC's own) or 0.")
 
 
 def picture_folders(root: Path, given: Path | None) -> list[Path]:
@@ -212,8 +216,10 @@ def write(dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
     """`Annotations/NAME.xml` for every picture; boxes, classes, crowd regions (as difficult) and sizes are kept.
 
     Raises:
-        LabelError: two pictures would share a file; a name leads out of the folder, or XML cannot hold it.
+        LabelError: two pictures would share a file; a name leads out of the folder, or XML cannot hold it; or `voc_origin` is
+            neither 0 nor 1.
     """
+    require_origin(options.voc_origin)
     files = label_names(dataset, ".xml")
     require_xml_names(dataset)
     losses = Counter[str]()
