@@ -98,7 +98,7 @@ def test_what_is_not_coco_is_refused(content: object, message: str) -> None:
         pytest.param({"bbox": [1, 2, 3, 10**400]}, "has bbox", id="beyond any float"),
         pytest.param({"bbox": None}, "has bbox None", id="no bbox"),
         pytest.param({"bbox": [1, 2, 0, 4]}, "has an empty box", id="zero width"),
-        pytest.param({"bbox": [1, 2, 3, -4]}, "has an empty box", id="negative height"),
+        pytest.param({"bbox": [1, 2, 3, -4]}, "has a box of negative size", id="negative height"),
         pytest.param({"bbox": [90, 2, 30, 4]}, "outside its picture", id="outside"),
         pytest.param({"image_id": 8}, "belongs to image 8, which is not in the file", id="unknown image"),
         pytest.param({"category_id": 4}, "has the category 4, which is not in the file", id="unknown category"),

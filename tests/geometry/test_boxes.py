@@ -72,7 +72,7 @@ def test_turning_back_gives_the_points_again(orientation: int, back: int) -> Non
         pytest.param((0, 0, 100, 82), "outside its picture", id="below"),
         pytest.param((100, 0, 100.5, 80), "outside its picture", id="nothing inside"),
         pytest.param((5, 5, 5, 9), "an empty box", id="no width"),
-        pytest.param((5, 9, 9, 5), "an empty box", id="negative height"),
+        pytest.param((5, 9, 9, 5), "a box of negative size", id="negative height"),
         pytest.param((float("nan"), 0, 5, 5), "not finite", id="nan"),
         pytest.param((0, 0, float("inf"), 5), "not finite", id="infinite"),
     ],

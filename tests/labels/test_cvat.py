@@ -249,6 +249,13 @@ def test_what_is_empty_is_left_out_alone(tmp_path: Path) -> None:
     assert (imported.report.boxes, len(imported.report.skipped)) == (1, 4)
 
 
+def test_swapped_corners_take_the_picture_with_them(tmp_path: Path) -> None:
+    """There is an object: without its box it would be taught as background."""
+    imported = read(tmp_path, a_document(an_image(BOX, BOX.replace('xbr="40.00"', 'xbr="5.00"'))))
+    assert (imported.report.images, len(imported.report.skipped)) == (0, 1)
+    assert "has a box of negative size" in imported.report.skipped[0].what
+
+
 LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><annotations><image name="&b;"/></annotations>'
 
 

@@ -69,8 +69,9 @@ def turn(boxes: Boxes, size: ImageSize, orientation: int) -> Boxes:
 
 
 def is_empty(box: Box) -> bool:
-    """Whether a box holds no pixel: zero or negative width or height."""
-    return box[2] <= box[0] or box[3] <= box[1]
+    """Whether a box is of zero size, as a slip of the mouse leaves it. One of negative size may be an object with its corners
+    swapped: that is another fault."""
+    return min(box[2] - box[0], box[3] - box[1]) == 0
 
 
 def fault(box: Box, size: ImageSize) -> str | None:
@@ -80,6 +81,8 @@ def fault(box: Box, size: ImageSize) -> str | None:
         return f"has a box that is not finite ({describe(box)})"
     if is_empty(box):
         return f"has an empty box ({describe(box)})"
+    if x2 < x1 or y2 < y1:
+        return f"has a box of negative size ({describe(box)})"
     inside = x1 >= -ROUNDING_PX and y1 >= -ROUNDING_PX and x2 <= size.width + ROUNDING_PX and y2 <= size.height + ROUNDING_PX
     if not inside or x1 >= size.width or y1 >= size.height or x2 <= 0 or y2 <= 0:
         return f"has a box outside its picture ({describe(box)}; the picture is {size})"

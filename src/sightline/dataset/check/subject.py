@@ -159,7 +159,8 @@ def finding_of(problem: Problem, content: Mapping[str, Any], images: Mapping[int
         return replace(plain, picture=image.file_name, where=f"{image.file_name}, {index}")
     kind = "broken-label"
     if fault(box, image.size):
-        kind = "empty-box" if is_empty(box) else "box-outside"
+        inverted = box[2] < box[0] or box[3] < box[1]
+        kind = "empty-box" if is_empty(box) else "broken-label" if inverted else "box-outside"
     name = next((category.name for category in dataset.categories if category.id == entry.get("category_id")), "")
     marks = (Mark(box, name),)
     return Finding(
