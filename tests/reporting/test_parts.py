@@ -15,7 +15,8 @@ from sightline.evaluation.results import check_results, check_truth
 from sightline.geometry.masks import encode
 from sightline.records import ImageSize
 from sightline.reporting import mistakes, thumbnails
-from sightline.reporting.mistakes import Drawn, counts_in_steps, points, report_data, score_range, worst_pictures
+from sightline.reporting.comparison import Sides, outlined
+from sightline.reporting.mistakes import Drawn, Outlines, counts_in_steps, points, report_data, score_range, worst_pictures
 from sightline.reporting.outlines import path_of
 from sightline.reporting.plots import write_plots
 from sightline.reporting.thumbnails import place_of
@@ -90,6 +91,26 @@ def test_names_that_climb_are_no_pictures(name: str, tmp_path: Path) -> None:
     truth, _ = a_scene([], [])
     truth["images"][0]["file_name"] = name
     assert place_of(check_truth(truth, "truth"), 0, tmp_path) is None
+
+
+@pytest.mark.parametrize("boxed", [True, False])
+def test_a_comparison_draws_masks_and_all_that_is_false(boxed: bool) -> None:
+    """Of results with masks alone, too."""
+    found_boxes = [(0, 0, BOX, 0.9), (0, 0, AWAY, 0.95), (1, 0, AWAY, 0.95)]
+    truth, found = a_scene([(0, 0, BOX), (1, 0, BOX)], found_boxes, images=2)
+    for entry in (*truth["annotations"], *found):
+        x, y, width, height = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    if not boxed:
+        for entry in found:
+            del entry["bbox"]
+    checked = check_truth(truth, "truth.json")
+    sides = Sides(*(examine(checked, check_results(some, checked, "a model")).analyses["segm"] for some in (found, found[:2])))
+    masks = Outlines(sides.first), Outlines(sides.second)
+    drawn = [(one.look, one.box, one.path) for row in (0, 1) for one in outlined(row, sides, masks)]
+    away, own = "M100 50L109 50L109 59L100 59Z", (100.0, 50.0, 109.0, 59.0)
+    nobody = ("faint", (10.0, 10.0, 50.0, 50.0), "M10 10L50 10L50 50L10 50Z")
+    assert drawn == [("own-dashed", own, away), ("other", own, away), nobody, ("own-dashed", own, away)]
 
 
 def test_plots_as_png_and_svg(tmp_path: Path) -> None:

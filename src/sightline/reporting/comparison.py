@@ -12,6 +12,7 @@ from sightline.evaluation.coco import TITLES
 from sightline.evaluation.comparing import BETTER, NOISE, WORSE, Comparison, Difference, Disagreement, found_at
 from sightline.evaluation.mistakes import KINDS, MISSED
 from sightline.records import ImageSize
+from sightline.reporting.mistakes import Outlines
 from sightline.reporting.page import made_by, not_none
 from sightline.reporting.thumbnails import place_of, thumbnails
 from sightline.view import score_charts
@@ -172,6 +173,7 @@ def gallery(id: str, shown: Sequence[Disagreement], sides: Sides, pictures: Path
     truth = sides.first.matches.truth
     rows = [truth.image_ids.index(one.image_id) for one in shown]
     uris = thumbnails([place_of(truth, row, pictures) for row in rows])
+    drawn = Outlines(sides.first), Outlines(sides.second)
     figures = []
     for number, (one, row, uri) in enumerate(zip(shown, rows, uris, strict=False)):
         counts = [
@@ -181,7 +183,7 @@ def gallery(id: str, shown: Sequence[Disagreement], sides: Sides, pictures: Path
             (one.false_second, "false of B"),
         ]
         detail = ", ".join(f"{count} {what}" for count, what in counts if count)
-        outlines = tuple(outlined(row, sides))
+        outlines = tuple(outlined(row, sides, drawn))
         size = truth.sizes[row] or ImageSize(
             *(int(max([1.0, *(outline.box[corner] for outline in outlines)])) + 1 for corner in (3, 2))
         )
@@ -190,8 +192,8 @@ def gallery(id: str, shown: Sequence[Disagreement], sides: Sides, pictures: Path
     return Gallery(tuple(figures), legend=LEGEND)
 
 
-def outlined(row: int, sides: Sides) -> list[Outline]:
-    """What the two do differently in one picture."""
+def outlined(row: int, sides: Sides, drawn: tuple[Outlines, Outlines]) -> list[Outline]:
+    """What the two do differently in one picture; drawn: the masks of each, where masks are compared."""
     truth = sides.first.matches.truth
     made = []
     found = [found_at(one.matches, one.threshold) for one in (sides.first, sides.second)]
@@ -201,18 +203,18 @@ def outlined(row: int, sides: Sides) -> list[Outline]:
         if by_first and by_second:
             continue
         look = "own" if by_first else "other-solid" if by_second else "faint"
-        made.append(Outline(corners(truth.objects.boxes[thing]), truth.class_names[truth.objects.label[thing]], look=look))
-    for one, look in ((sides.first, "own-dashed"), (sides.second, "other")):
+        label = truth.class_names[truth.objects.label[thing]]
+        made.append(Outline(corners(truth.objects.boxes[thing].tolist()), label, look=look, path=drawn[0].of_object(thing)))
+    for one, masks, look in ((sides.first, drawn[0], "own-dashed"), (sides.second, drawn[1], "other")):
         matches = one.matches
         rows = np.flatnonzero((matches.image == row) & matches.false & (matches.scores >= one.threshold))
-        if matches.boxes is not None:
-            for each in rows.tolist():
-                label = f"{truth.class_names[matches.label[each]]} {matches.scores[each]:.2f}"
-                made.append(Outline(corners(matches.boxes[each]), label, look=look))
+        for each in rows.tolist():
+            label = f"{truth.class_names[matches.label[each]]} {matches.scores[each]:.2f}"
+            made.append(Outline(corners(masks.box(each)), label, look=look, path=masks.of_detection(each)))
     return made
 
 
-def corners(box: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float, float, float]:
+def corners(box: Sequence[float]) -> tuple[float, float, float, float]:
     """(x1, y1, x2, y2) of left, top, width, height, to a tenth of a pixel."""
-    left, top, width, height = box.tolist()
+    left, top, width, height = box
     return round(left, 1), round(top, 1), round(left + width, 1), round(top + height, 1)

@@ -100,8 +100,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A box on a figure, in pixels of the picture it was made from.
+    """A box on a figure, or a mask, in pixels of the picture it was made from.
 
+    path:  the d of a <path>, the mask's outline, drawn instead of the box around it
     other: drawn dashed, in the second colour; look: one of LOOKS instead
     """
 
@@ -109,6 +110,7 @@ class Outline:
     label: str = ""
     other: bool = False
     look: str = ""
+    path: str = ""
 
     @property
     def style(self) -> str:
