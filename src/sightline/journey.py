@@ -37,7 +37,7 @@ from sightline.evaluation.analysis import write as write_evaluation
 from sightline.evaluation.asked import USUAL, Measuring
 from sightline.evaluation.coco import Scores, headline, table
 from sightline.evaluation.listing import LISTED
-from sightline.evaluation.predicting import detect_all
+from sightline.evaluation.predicting import detect_all, order_notes
 from sightline.evaluation.proposals import evaluate_proposals
 from sightline.evaluation.results import check_results, check_truth, results_from
 from sightline.images import read_image
@@ -317,7 +317,8 @@ def examine(
     else:
         truth = check_truth(to_json(part.dataset), "ground truth")
         results = results_from(found, [category.id for category in part.dataset.categories])
-        evaluation = examine_results(truth, check_results(results, truth, model.origin), measuring)
+        checked = replace(check_results(results, truth, model.origin), notes=order_notes(model, part.dataset))
+        evaluation = examine_results(truth, checked, measuring)
         if output is not None:
             write_json(output / RESULTS, results)
     if output is not None:

@@ -175,6 +175,26 @@ def test_proposals_are_measured_without_classes(tmp_path: Path) -> None:
         assert "Proposals: average recall" in run(url, "--data", tmp_path / "data").stdout
 
 
+def test_proposals_have_no_thresholds_and_no_comparison(tmp_path: Path) -> None:
+    """They would count as detections of the first class."""
+    data = a_folder(tmp_path)
+    with running(replace(bright(masks=False), class_names=("object",), proposes=True)) as url:
+        for arguments in ((url, "--choose", "f1"), (url, url)):
+            error = run(*arguments, "--data", data).exception
+            assert isinstance(error, ConfigError)
+            assert "only proposes regions, which have no classes" in str(error)
+
+
+def test_a_model_without_class_names_is_scored_with_a_note(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    nameless = replace(bright(), class_names=("class 0", "class 1"))
+    said = "its classes are taken for the data set's, in that order"
+    assert said in evaluated(nameless, folder)["bbox"]["analysis"]["notes"][0]
+    with running(nameless) as url:
+        both = json.loads(run(url, url, "--data", folder, "--json").stdout)["models"]
+    assert said in next(iter(both.values()))["segm"]["analysis"]["notes"][0]
+
+
 @pytest.fixture
 def mixed(files: Path) -> Path:
     """`files` with results that find the bee, miss another one, and see one that is not there."""
@@ -226,6 +246,14 @@ def test_two_are_compared(mixed: Path) -> None:
     assert values["compared"][0]["bbox"]["metrics"]["AP"]["difference"]["value"] == pytest.approx(1 - 51 / 101)
 
 
+def test_a_comparison_without_resamples_and_with_thresholds(mixed: Path) -> None:
+    shown = run(
+        mixed / "results.json", mixed / "better.json", "--data", mixed / "truth.json", "--resamples", 0, "--choose", "f1"
+    )
+    assert "nan" not in shown.stdout
+    assert f"{mixed / 'better.json'}, bbox\n  Thresholds for f1" in shown.stdout
+
+
 def test_a_model_against_a_file(tmp_path: Path) -> None:
     folder, report = a_folder(tmp_path / "data", outlines=False), tmp_path / "report"
     evaluated(bright(masks=False), folder, "-o", report)
@@ -268,11 +296,13 @@ def test_chosen_thresholds_are_kept_in_the_model(tmp_path: Path) -> None:
         (("results.json",), ("--store",), "--store: needs --choose"),
         (("results.json",), ("--store", "--choose", "f1"), "--store: needs one run or bundle"),
         (("one", "other"), ("--store", "--choose", "f1"), "--store: needs one run or bundle"),
+        (("http://localhost:1",), ("--store", "--choose", "f1"), "--store: cannot write to http://localhost:1"),
+        (("s3://bucket/model.tar.gz",), ("--store", "--choose", "f1"), "--store: cannot write to s3://bucket"),
+        (("results.json",), ("--plots",), "--plots: has no folder to write to"),
+        (("results.json", "results.json"), ("--plots", "-o", "report"), "--plots: are of one model"),
     ],
 )
-def test_where_thresholds_cannot_be_kept(
-    files: Path, subjects: tuple[str, ...], options: tuple[str, ...], message: str
-) -> None:
-    error = run(*(files / subject for subject in subjects), "--data", files / "truth.json", *options).exception
+def test_what_has_no_place(files: Path, subjects: tuple[str, ...], options: tuple[str, ...], message: str) -> None:
+    error = run(*subjects, "--data", files / "truth.json", *options).exception
     assert isinstance(error, ConfigError)
     assert message in str(error)

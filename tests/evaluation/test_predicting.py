@@ -1,6 +1,7 @@
 """A detector over a data set: everything it found, in the data set's classes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from builders import a_data_folder, a_mask
 
 from sightline.errors import DatasetError
-from sightline.evaluation.predicting import detect_all
-from sightline.records import Detections, Image, ImageSize, Model
+from sightline.evaluation.predicting import detect_all, label_map, order_notes
+from sightline.records import Category, Detections, Image, ImageSize, Model
 
 
 def predict(images: Sequence[Image]) -> list[Detections]:
@@ -40,3 +41,28 @@ def test_proposals_need_no_class_of_the_data_set(tmp_path: Path) -> None:
     model = Model(predict, ("object", "other object"), "fake", proposes=True)
     found = detect_all(model, a_data_folder(tmp_path, 1), tmp_path)
     assert found[1].labels.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "said"),
+    [
+        pytest.param(("dog", "cat"), [1, 0], False, id="another order"),
+        pytest.param(("dog",), [1], False, id="some of them"),
+        pytest.param(("class 0", "class 1"), [0, 1], True, id="no names"),
+    ],
+)
+def test_classes_are_matched_by_name_or_it_is_said(
+    names: tuple[str, ...], labels: list[int], said: bool, tmp_path: Path
+) -> None:
+    dataset = a_data_folder(tmp_path, 1)  # cat, dog
+    assert label_map(names, dataset, "a model").tolist() == labels
+    notes = order_notes(Model(predict, names, "a model"), dataset)
+    assert bool(notes) == said
+    assert all("its classes are taken for the data set's, in that order ('cat', 'dog')" in note for note in notes)
+
+
+def test_numbers_can_be_names(tmp_path: Path) -> None:
+    dataset = replace(a_data_folder(tmp_path, 1), categories=(Category(1, "class 1"), Category(2, "class 0")))
+    names = ("class 0", "class 1")
+    assert label_map(names, dataset, "a model").tolist() == [1, 0]
+    assert order_notes(Model(predict, names, "a model"), dataset) == ()

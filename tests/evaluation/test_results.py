@@ -51,6 +51,8 @@ def result(**changed: Any) -> Json:
         pytest.param(result(score=...), "has score None. Give a finite number", id="no score"),
         pytest.param(result(score="0.5"), "has score '0.5'", id="score is text"),
         pytest.param(result(score=math.nan), "has score nan", id="score is nan"),
+        pytest.param(result(score=1e308), r"has score 1e\+308. Give numbers up to 1e\+100", id="score that overflows"),
+        pytest.param(result(bbox=[0, 0, 1e200, 1e200]), "has bbox .*Give numbers up to", id="area that overflows"),
         pytest.param(result(bbox=[0, 0, 5]), r"has bbox \[0, 0, 5\]. Give 4 finite numbers", id="three numbers"),
         pytest.param(result(bbox=[0, 0, math.inf, 5]), "has bbox .*inf", id="infinite box"),
         pytest.param(result(bbox=[9, 9, -5, 5]), r"of negative size. Write it as \[left, top, width, height\]", id="corners"),
@@ -142,6 +144,12 @@ def test_the_truth_must_be_coco(content: object) -> None:
         pytest.param(
             {"annotations": [{"bbox": [0, 0, 1, 1], "image_id": 4, "category_id": 7, "area": "9"}]}, "has area '9'", id="area"
         ),
+        pytest.param(
+            {"annotations": [{"bbox": [0, 0, 1, 1], "image_id": 4, "category_id": 7, "iscrowd": "0"}]},
+            "has iscrowd '0'. Write 0 or 1",
+            id="text is true in Python",
+        ),
+        pytest.param({"annotations": [{"bbox": [0, 0, 1e200, 1e200]}]}, "Give numbers up to", id="area that overflows"),
     ],
 )
 def test_a_broken_truth(changed: Json, message: str) -> None:

@@ -54,6 +54,7 @@ def evaluate(
 
     log_to_stderr()
     check_store(store, wish, subjects)
+    check_plots(plots, output, subjects)
     measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples)
     with output_path(output, "A report") if output else nullcontext() as report:
         truth = copied_here(data, "The ground truth")
@@ -73,11 +74,25 @@ def evaluate(
 def check_store(store: bool, wish: str | None, subjects: list[str]) -> None:
     """Nothing, if there is one model to keep thresholds in, and a wish that chooses them."""
     from sightline.errors import ConfigError
+    from sightline.storage import is_remote
 
     if store and wish is None:
         raise ConfigError("--store", "needs --choose", "Say what thresholds are chosen for, as --choose f1.")
     if store and (len(subjects) > 1 or subjects[0].endswith(".json")):
         raise ConfigError("--store", "needs one run or bundle", "Evaluate the model whose thresholds are to be kept.")
+    if store and (is_remote(subjects[0]) or subjects[0].startswith(("http://", "https://"))):
+        fix = "Evaluate the run or bundle here with --store, and deploy that."
+        raise ConfigError("--store", f"cannot write to {subjects[0]}", fix)
+
+
+def check_plots(plots: bool, output: str | None, subjects: list[str]) -> None:
+    """Nothing, if plots are not asked for, or have a place."""
+    from sightline.errors import ConfigError
+
+    if plots and len(subjects) > 1:
+        raise ConfigError("--plots", "are of one model", "Evaluate each alone with --plots.")
+    if plots and output is None and not (Path(subjects[0]) / "run.json").is_file():
+        raise ConfigError("--plots", "has no folder to write to", "Say where: -o REPORT_DIR.")
 
 
 def store_chosen(evaluation: "Evaluation", model: str, chosen_for: str) -> str:
@@ -185,7 +200,11 @@ def compare_subjects(
         "models": {one.name: one.to_dict(listed) for one in evaluations},
         "compared": [{kind: one.to_dict() for kind, one in pair.items()} for pair in compared],
     }
-    text = "\n\n".join("\n".join(one.lines()) for pair in compared for one in pair.values())
+    parts = [one.lines() for pair in compared for one in pair.values()]
+    parts += [
+        [f"{one.name}, {kind}", *of.threshold_lines()] for one in evaluations for kind, of in one.analyses.items() if of.chosen
+    ]
+    text = "\n\n".join("\n".join(lines) for lines in parts)
     if output is None:
         return values, text, None
     write_json(output / "comparison.json", values, indent=1)

@@ -33,18 +33,41 @@ def evaluate_model(
     from sightline.journey import INFERENCE, examine
 
     own = Path(model) / INFERENCE if (Path(model) / "run.json").is_file() else None
-    return examine(open_model(model, device=device), open_part(data, part), output or own, measuring, listed)
+    opened = open_model(model, device=device)
+    if measuring.wish is not None:
+        check_classes(opened, "Leave out --choose: there are no classes to choose thresholds for.")
+    return examine(opened, open_part(data, part), output or own, measuring, listed)
 
 
 def model_results(model: str, data: Path, part: str, truth: "Truth", device: str) -> "Results":
-    """What a model finds in a part of a dataset folder."""
+    """What a model finds in a part of a dataset folder.
+
+    Raises:
+        ConfigError: it only proposes.
+    """
+    from dataclasses import replace
+
     from sightline.dataset.folder import open_part
-    from sightline.evaluation.predicting import detect_all
+    from sightline.evaluation.predicting import detect_all, order_notes
     from sightline.evaluation.results import check_results, results_from
 
-    opened = open_part(data, part)
-    found = detect_all(open_model(model, device=device), opened.dataset, opened.pictures)
-    return check_results(results_from(found, [category.id for category in opened.dataset.categories]), truth, model)
+    opened, detector = open_part(data, part), open_model(model, device=device)
+    check_classes(detector, "Evaluate it alone, and compare the recalls.")
+    found = detect_all(detector, opened.dataset, opened.pictures)
+    results = check_results(results_from(found, [category.id for category in opened.dataset.categories]), truth, model)
+    return replace(results, notes=order_notes(detector, opened.dataset))
+
+
+def check_classes(model: "Model", fix: str) -> None:
+    """Nothing, unless the model only proposes.
+
+    Raises:
+        ConfigError: what it finds has no class.
+    """
+    from sightline.errors import ConfigError
+
+    if model.proposes:
+        raise ConfigError(model.origin, "only proposes regions, which have no classes", fix)
 
 
 MAX_WORKERS = 8

@@ -138,8 +138,8 @@ class Analysis:
         lines = [f"{TITLES[self.matches.kind]}, 0 to 1; - where there was nothing to find", *Scores.lines(self.scores), ""]
         lines += [f"  {interval_text(name, one)}" for name, one in self.intervals.items() if not math.isnan(one.low)]
         lines += ["", *self.class_lines(), "", *self.mistake_lines()]
-        if self.chosen is not None and self.wish is not None:
-            lines += ["", *chosen_lines(self.chosen, self.wish, self.matches.overlap)]
+        if self.chosen:
+            lines += ["", *self.threshold_lines()]
         return lines + ([""] if self.notes else []) + [f"  note: {note}" for note in self.notes]
 
     def class_lines(self) -> list[str]:
@@ -157,6 +157,10 @@ class Analysis:
             scores = [f"{shown(one.AP.value):>6}", f"{shown(one.AP50):>6}"]
             lines.append(f"  {one.name:<{wide}} " + " ".join([*scores, *counts, *rates]) + why)
         return lines
+
+    def threshold_lines(self) -> list[str]:
+        """The chosen thresholds; nothing where none were wished for."""
+        return [] if self.chosen is None or self.wish is None else chosen_lines(self.chosen, self.wish, self.matches.overlap)
 
     def mistake_lines(self) -> list[str]:
         """The kinds of error, the costliest first, and what to do."""
@@ -216,7 +220,7 @@ def analyse(
         samples=samples,
         wish=measuring.wish,
         chosen=None if measuring.wish is None else choose_thresholds(matches, measuring.wish),
-        notes=doubts(matches),
+        notes=(*results.notes, *doubts(matches)),
     )
 
 

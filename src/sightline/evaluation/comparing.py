@@ -114,7 +114,7 @@ class Comparison:
 def difference_line(name: str, one: Difference, wide: int) -> str:
     if np.isnan(one.difference.value):
         return f"  {name:<{wide}} {shown(one.first):>6} {shown(one.second):>6}"
-    between = f"{one.difference.low:+.3f} to {one.difference.high:+.3f}"
+    between = "-" if np.isnan(one.difference.low) else f"{one.difference.low:+.3f} to {one.difference.high:+.3f}"
     numbers = f"{shown(one.first):>6} {shown(one.second):>6} {one.difference.value:>+7.3f}  {between:<18}"
     return f"  {name:<{wide}} {numbers} {one.verdict}"
 

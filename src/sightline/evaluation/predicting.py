@@ -46,11 +46,11 @@ def batched(images: Sequence[ImageRecord], size: int) -> Iterator[list[ImageReco
 def label_map(class_names: Sequence[str], dataset: Dataset, origin: str) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """(K,) the data set's label for each of the model's, matched by name.
 
-    A model without names of its own ("class 0", ...) is taken to have the data set's classes in the data set's order.
+    A model without names of its own ("class 0", ...) is taken to have the data set's classes in the data set's order; that is
+    no certainty, and `order_notes` says so beside the numbers.
     """
     theirs = list(dataset.class_names)
-    unnamed = all(name == f"class {label}" for label, name in enumerate(class_names))
-    if unnamed and len(class_names) == len(theirs):
+    if order_is_assumed(class_names, dataset):
         return np.arange(len(theirs), dtype=np.int64)
     strange = [name for name in class_names if name not in theirs]
     if strange:
@@ -60,3 +60,17 @@ def label_map(class_names: Sequence[str], dataset: Dataset, origin: str) -> "np.
             "Evaluate on a data set with the model's classes.",
         )
     return np.array([theirs.index(name) for name in class_names], dtype=np.int64)
+
+
+def order_is_assumed(class_names: Sequence[str], dataset: Dataset) -> bool:
+    """Whether nothing but their number says which of a model's classes is which of the data set's."""
+    unnamed = all(name == f"class {label}" for label, name in enumerate(class_names))
+    return unnamed and len(class_names) == len(dataset.class_names) and set(class_names) != set(dataset.class_names)
+
+
+def order_notes(model: Model, dataset: Dataset) -> tuple[str, ...]:
+    """What `label_map` assumed of a model, for people."""
+    if model.proposes or not order_is_assumed(model.class_names, dataset):
+        return ()
+    order = ", ".join(map(repr, dataset.class_names[:3])) + (", ..." if len(dataset.class_names) > 3 else "")
+    return (f"the model has no class names: its classes are taken for the data set's, in that order ({order})",)

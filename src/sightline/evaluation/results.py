@@ -28,6 +28,9 @@ GEOMETRY = {"bbox": "bbox", "segmentation": "segm"}
 MIN_TO_JUDGE = 3
 """Images of a results file from which on most of them unknown means: another data set."""
 
+LARGEST = 1e100
+"""What a score or a side may be: products of two such are still numbers, and so is all that is computed and written."""
+
 RESULTS_FORM = 'A results file is a JSON list of {"image_id", "category_id", "bbox" or "segmentation", "score"}.'
 
 
@@ -92,12 +95,14 @@ class Results:
     kinds:  which of "bbox" and "segm" every entry has a place for; empty where there are no entries
     found:  N of them, in the order of the file
     scores: (N,)
+    notes:  what was assumed to get them, to be said beside the numbers
     """
 
     name: str
     kinds: tuple[str, ...]
     found: Placed
     scores: Numbers
+    notes: tuple[str, ...] = ()
 
 
 def read_json(path: Path, fix: str) -> object:
@@ -215,8 +220,8 @@ def read_annotations(entries: Sequence[object], known_ids: Known, name: str) -> 
             "image_id": known(fields, "image_id", known_ids.images, "image", place),
             "category_id": known(fields, "category_id", known_ids.categories, "category", place),
             "bbox": box,
-            "area": numbers([fields["area"]], 1, "area", place)[0] if "area" in fields else box[2] * box[3],
-            "iscrowd": int(bool(fields.get("iscrowd", 0))),
+            "area": measures([fields["area"]], 1, "area", place, LARGEST**2)[0] if "area" in fields else box[2] * box[3],
+            "iscrowd": read_crowd(fields, place),
             "segmentation": fields.get("segmentation") or None,
         }
         annotations.append(annotation)
@@ -232,8 +237,9 @@ def annotation_columns(entries: Sequence[Any], known_ids: Known) -> tuple[Placed
         return None
     boxes = placed.boxes
     assert boxes is not None
-    areas = floats([entry.get("area", box[2] * box[3]) for entry, box in zip(entries, boxes.tolist(), strict=True)])
-    return None if areas is None else (placed, areas)
+    areas = floats([entry.get("area", box[2] * box[3]) for entry, box in zip(entries, boxes.tolist(), strict=True)], LARGEST**2)
+    told = all((entry.get("iscrowd") or 0) in (0, 1) for entry in entries)
+    return (placed, areas) if told and areas is not None else None
 
 
 def columns(entries: Sequence[Any], known_ids: Known, *, boxed: bool, masked: bool) -> Placed | None:
@@ -260,11 +266,12 @@ def places_in(ids: Sequence[Any], places: Mapping[int, int]) -> Indices | None:
     return np.array([places[identity] for identity in ids], dtype=np.intp)
 
 
-def floats(values: Sequence[object]) -> Numbers | None:
-    """(N,) numbers; None where one is something else, or not finite."""
+def floats(values: Sequence[object], largest: float = LARGEST) -> Numbers | None:
+    """(N,) numbers; None where one is something else, not finite, or beyond `largest`."""
     if not {*map(type, values)} <= {int, float} or not all(map(coco.is_number, values)):
         return None
-    return np.array(values, dtype=np.float64)
+    found = np.array(values, dtype=np.float64)
+    return found if np.abs(found).max(initial=0.0) <= largest else None
 
 
 def check_results(content: object, truth: Truth, name: str) -> Results:
@@ -330,7 +337,7 @@ def read_results(content: Sequence[object], known_ids: Known, name: str) -> list
         entry: dict[str, object] = {
             "image_id": known(fields, "image_id", known_ids.images, "image", place),
             "category_id": known(fields, "category_id", known_ids.categories, "category", place),
-            "score": numbers([fields.get("score")], 1, "score", place)[0],
+            "score": measures([fields.get("score")], 1, "score", place)[0],
         }
         if "bbox" in present:
             entry["bbox"] = read_box(fields, place)
@@ -344,10 +351,27 @@ def read_results(content: Sequence[object], known_ids: Known, name: str) -> list
 
 def read_box(fields: Mapping[str, object], place: str) -> list[float]:
     """[left, top, width, height]; zero in size is a poor detection, below zero is no box."""
-    box = numbers(fields.get("bbox"), 4, "bbox", place)
+    box = measures(fields.get("bbox"), 4, "bbox", place)
     if min(box[2:]) < 0:
         raise LabelError(place, f"has bbox {list(box)}, of negative size", "Write it as [left, top, width, height].")
     return list(box)
+
+
+def measures(value: object, count: int, key: str, place: str, largest: float = LARGEST) -> tuple[float, ...]:
+    """`count` finite numbers, none beyond `largest`."""
+    found = numbers(value, count, key, place)
+    if max(map(abs, found)) > largest:
+        shown = found[0] if count == 1 else value
+        raise LabelError(place, f"has {key} {coco.shorten(shown)}", f"Give numbers up to {largest:g}.")
+    return found
+
+
+def read_crowd(fields: Mapping[str, object], place: str) -> int:
+    """0 or 1; not whatever is true in Python, where "0" is."""
+    crowd = fields.get("iscrowd") or 0
+    if crowd not in (0, 1):
+        raise LabelError(place, f"has iscrowd {coco.shorten(crowd)}", "Write 0 or 1.")
+    return int(crowd == 1)
 
 
 def known(fields: Mapping[str, object], key: str, ids: Mapping[int, object], noun: str, place: str) -> int:
