@@ -17,7 +17,7 @@ from sightline.config.sources import preset_names
 from sightline.dataset.check.findings import KINDS, Gravity
 from sightline.dataset.folder import create
 from sightline.dataset.split import write_split
-from sightline.errors import ConfigError, DatasetError
+from sightline.errors import ConfigError, DatasetError, LabelError
 from sightline.model.build import build_anchors, feature_levels
 
 app = typer.Typer()
@@ -103,6 +103,24 @@ def test_against_another_labelling(sound: Path, tmp_path: Path) -> None:
     itself = check(sound, against=sound)
     assert itself.agreement is not None
     assert (itself.agreement.score, itself.findings) == (1.0, ())
+
+
+def test_the_other_labelling_is_chosen_and_its_faults_are_told(sound: Path, tmp_path: Path) -> None:
+    lines = [
+        a_line(f"s3://bucket/{number:03d}.jpg", [a_box()], attribute="first") | a_line(f"s3://bucket/{number:03d}.jpg", [])
+        for number in range(1, 24)
+    ]
+    lines.append(a_line("s3://bucket/024.jpg", [a_box(), a_box(left=500)], attribute="first"))
+    manifest = a_manifest(tmp_path / "a.manifest", lines)
+    with pytest.raises(LabelError, match=r"several box label attributes: 'first' .*--label-attribute"):
+        check(sound, against=manifest)
+    with pytest.raises(LabelError, match="--label-attribute: is for a second labelling"):
+        check(sound, label_attribute="first")
+    report = check(sound, against=manifest, label_attribute="first")
+    assert report.agreement is not None
+    assert report.agreement.matched == 23
+    assert [one.what[:26] for one in report.findings if one.kind == "other-broken"] == ["has a box outside its pict"]
+    assert "23 pictures in both" in run(sound, "--against", manifest, "--label-attribute", "first")[1]
 
 
 def test_anchors_of_a_configuration(sound: Path) -> None:

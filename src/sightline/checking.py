@@ -16,8 +16,7 @@ from sightline.dataset.check.report import Report
 from sightline.dataset.check.run import run
 from sightline.dataset.check.subject import Picture, Subject, read_subject
 from sightline.dataset.folder import parts_of
-from sightline.errors import ConfigError, DatasetError, ImageError
-from sightline.records import Dataset
+from sightline.errors import ConfigError, DatasetError, ImageError, LabelError
 from sightline.storage import write_json, write_text
 from sightline.view.check_page import Numbers, Row, Shown, check_page
 from sightline.view.pages import THUMBNAIL_SIDE_PX, Column, Outline, Table, picture_uri
@@ -39,12 +38,14 @@ def check(
     *,
     config: str | Config | None = None,
     against: str | Path | Sequence[str | Path] = (),
+    label_attribute: str | Sequence[str] | None = None,
     output: str | Path | None = None,
 ) -> Report:
     """Everything that is wrong or odd about a dataset folder, a COCO folder or a COCO file.
 
     config:  whose anchors are tried on the boxes: a preset, a zoo name, a file, or the configuration itself
     against: a second labelling of the same pictures: one or several label files of any format, or a dataset folder
+    label_attribute: which labels of a manifest `against` to take, where it has several
     output:  a folder that gets the findings as a page (index.html) and as JSON (findings.json)
 
     Raises:
@@ -53,27 +54,31 @@ def check(
     others = [against] if isinstance(against, str | Path) else list(against)
     loaded = load_config(config) if isinstance(config, str) else config
     fit_to = anchors_of(loaded) if loaded is not None else None
+    if label_attribute and not others:
+        raise LabelError("--label-attribute", "is for a second labelling", "Name its files with --against, or leave it out.")
     subject = read_subject(Path(folder))
+    other = second_labels(others, label_attribute) if others else None
     report = run(
         subject,
         fit_to=fit_to,
         config=config if isinstance(config, str) else "the configuration" if config else "",
-        other=second_labels(others) if others else None,
+        other=other.dataset if other else None,
         against=", ".join(map(str, others)),
+        refused=other.report.skipped if other else (),
     )
     if output is not None:
         write_report(report, subject, Path(output))
     return report
 
 
-def second_labels(sources: Sequence[str | Path]) -> Dataset:
-    """All pictures of label files of any format, or of dataset folders."""
+def second_labels(sources: Sequence[str | Path], label_attribute: str | Sequence[str] | None) -> labels.Imported:
+    """All pictures of label files of any format, or of dataset folders, that can be used."""
     files: list[str | Path] = []
     for source in sources:
         folder = Path(source)
         is_ours = folder.is_dir() and any(parts_of(folder))
         files.append(whole_of(folder) if is_ours else source)
-    return labels.read(files, on_problem="skip").dataset
+    return labels.read(files, label_attribute=label_attribute, on_problem="skip")
 
 
 def whole_of(folder: Path) -> Path:

@@ -20,6 +20,12 @@ def check(
             "--against", metavar="LABELS", help="A second labelling of the same pictures, any format; may be repeated."
         ),
     ] = None,
+    label_attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label-attribute", metavar="NAME", help="Which labels of --against to take when a manifest holds several."
+        ),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="REPORT_DIR", help="Write index.html and findings.json there.")
     ] = None,
@@ -31,7 +37,9 @@ def check(
 
     log_to_stderr()
     with output_path(output, "A report") if output else nullcontext() as to:
-        report = check(copied_here(folder, "A check"), config=config, against=against or (), output=to)
+        report = check(
+            copied_here(folder, "A check"), config=config, against=against or (), label_attribute=label_attribute, output=to
+        )
     show(str(report), as_json, report.as_dict())
     if output is not None:
         note(f"page: {output.rstrip('/')}/{PAGE}")

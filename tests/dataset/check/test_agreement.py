@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
-from builders import a_dataset, a_record, an_instance
+from builders import a_dataset, a_picture, a_record, an_instance
 
 from sightline.dataset.check.agreement import compare, match, pair_up
 from sightline.dataset.check.subject import Picture, Subject
+from sightline.geometry.boxes import turn
 from sightline.records import Dataset, ImageRecord, ImageSize
 
 ONE, TWO, FAR = (10.0, 10.0, 50.0, 50.0), (12.0, 10.0, 52.0, 50.0), (60.0, 10.0, 90.0, 70.0)
@@ -53,6 +55,17 @@ def test_a_smaller_copy_is_scaled() -> None:
     here = a_record(1, instances=(an_instance(0, ONE),))
     half = a_record(1, instances=(an_instance(0, (5.0, 5.0, 25.0, 25.0)),), size=ImageSize(40, 50))
     assert compare(a_subject(here), a_dataset([half]))[0].mean_iou == 1.0
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_labels_of_the_picture_as_stored_are_turned(tmp_path: Path, orientation: int) -> None:
+    stored, shown = ImageSize(80, 100), ImageSize(100, 80)
+    path = a_picture(tmp_path / "001.jpg", stored, orientation=orientation)
+    box = tuple(turn(np.array([ONE]), stored, orientation)[0].tolist())
+    record = a_record(1, instances=(an_instance(0, box),), size=shown)
+    subject = Subject(tmp_path, ("cat", "dog"), (Picture("001.jpg", path, record),), (), ())
+    there = a_dataset([a_record(1, instances=(an_instance(0, ONE),), size=stored)])
+    assert compare(subject, there)[0].mean_iou == 1.0
 
 
 def test_each_box_is_matched_once_the_closest_first() -> None:

@@ -7,13 +7,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from sightline.dataset.check.boxes import boxes_of, marks_of
 from sightline.dataset.check.findings import Finding, counted
 from sightline.dataset.check.subject import Picture, Subject
-from sightline.geometry.boxes import pairwise_iou
+from sightline.errors import ImageError
+from sightline.geometry.boxes import pairwise_iou, turn
+from sightline.images import read_header
 from sightline.records import Dataset, ImageRecord, Instance
 
 SAME_OBJECT_IOU = 0.5
@@ -152,7 +155,7 @@ def compare(subject: Subject, other: Dataset) -> tuple[Agreement, list[Finding]]
     for picture in subject.pictures:
         if picture.name not in pairs or picture.labels_broken:
             continue
-        there = scaled(pairs[picture.name], picture.record)
+        there = in_our_frame(pairs[picture.name], picture)
         here = picture.record.instances
         matches = match(here, there)
         boxes, other_boxes = boxes + len(here), other_boxes + len(there)
@@ -174,6 +177,26 @@ def compare(subject: Subject, other: Dataset) -> tuple[Agreement, list[Finding]]
         confusion=dict(confusion.most_common()),
     )
     return agreement, [*findings, *unpaired(subject, other, len(pairs))]
+
+
+def in_our_frame(there: ImageRecord, picture: Picture) -> tuple[Instance, ...]:
+    """The other's objects in the pixels of the picture as shown here: the other may have labelled it before EXIF's turn."""
+    here = picture.record
+    transposed = there.size == (here.size.width, here.size.height) != here.size
+    orientation = orientation_in(picture.path) if transposed and picture.path is not None else 1
+    if orientation < 5:  # those turn by a quarter
+        return scaled(there, here)
+    return tuple(
+        replace(one, box=tuple(turn(np.array([one.box]), there.size, orientation)[0].tolist())) for one in there.instances
+    )
+
+
+def orientation_in(path: Path) -> int:
+    """EXIF's orientation; 1 of a picture that cannot be read, which is a finding of its own."""
+    try:
+        return read_header(path).orientation
+    except ImageError:
+        return 1
 
 
 def scaled(there: ImageRecord, here: ImageRecord) -> tuple[Instance, ...]:

@@ -93,6 +93,9 @@ KINDS: dict[str, Kind] = {
     "only-in-other": Kind(WARNING, "boxes that only the other labels have", "Decide which labelling is right."),
     "other-class": Kind(WARNING, "boxes whose class the other labels tell differently", "Decide which class is right."),
     "loose-match": Kind(NOTE, "boxes that the other labels draw differently", "Draw the box tightly around all visible parts."),
+    "other-broken": Kind(
+        WARNING, "labels of the other labelling that cannot be used", "Correct them there; what they label is not compared."
+    ),
     "unpaired": Kind(NOTE, "pictures that only one of the labellings has", "Nothing to do; they are not compared."),
 }
 """Every kind of finding, in the order in which people meet it."""

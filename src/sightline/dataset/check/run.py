@@ -1,7 +1,7 @@
 """All checks of one data set, in one call with plain values: what `sightline.checking` fills in from a configuration."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from sightline.dataset import alike
 from sightline.dataset.check import agreement, anchors, boxes, classes, copies, pictures, report
 from sightline.dataset.check.findings import Finding, in_order
 from sightline.dataset.check.subject import Subject
+from sightline.errors import Problem
 from sightline.records import Dataset
 
 LOG = logging.getLogger(__name__)
@@ -22,11 +23,12 @@ def run(
     config: str = "",
     other: Dataset | None = None,
     against: str = "",
+    refused: Sequence[Problem] = (),
 ) -> report.Report:
     """Everything that is found in `subject`.
 
     fit_to: the anchors to try on the boxes, of `config`
-    other:  a second labelling of the same pictures, from `against`
+    other:  a second labelling of the same pictures, from `against`; refused: what of it could not be used
     """
     names = subject.class_names
     found = [*subject.findings, *classes.findings_of(subject), *of_pictures(subject)]
@@ -40,6 +42,7 @@ def run(
     if other is not None:
         agreed, differing = agreement.compare(subject, other)
         found += differing
+        found += [Finding(kind="other-broken", where=one.where, what=one.what, fix=one.fix) for one in refused]
     return report.Report(
         folder=subject.folder,
         pictures=len(subject.pictures),
