@@ -106,6 +106,13 @@ def test_one_kind_for_each_that_the_results_have() -> None:
         pytest.param(SCENE, "the labels have no object of 'bee': these classes do not count", id="no object"),
         pytest.param(SCENE, "nothing was detected of 'dog': AP 0. Are the classes the same", id="never detected"),
         pytest.param(SCENE, "2 pictures are few", id="few"),
+        pytest.param(a_scene([(0, 0, BOX)], []), "1 picture is few", id="one"),
+        pytest.param(a_scene([], []), "there are neither objects nor detections: no AP is defined", id="nothing at all"),
+        pytest.param(
+            a_scene([(0, 0, BOX), (1, 0, BOX)], [(0, 0, BOX, 0.5)], images=2),
+            "1 of 2 pictures with objects have no detection: are these results of a part of them?",
+            id="a part",
+        ),
         pytest.param(
             a_scene([(0, 0, BOX)], [(0, 1, BOX, 0.5)]), "detections of 'dog' without a single object", id="invented class"
         ),
@@ -132,6 +139,10 @@ def test_an_annotation_with_the_id_0_is_found_and_pycocotools_is_said_to_differ(
     assert any(
         "an annotation has the id 0: pycocotools' numbers are wrong" in note for note in evaluation.analyses["bbox"].notes
     )
+
+
+def test_advice_where_nothing_is_labelled() -> None:
+    assert examined(*a_scene([], [(0, 0, BOX, 0.5)])).analyses["bbox"].advice.startswith("The labels have no object")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,9 @@ class Analysis:
     @property
     def advice(self) -> str:
         """One sentence on what costs most."""
-        if self.matches.objects_per_class.any() and not self.matches.true.any():
+        if not self.matches.objects_per_class.any():
+            return "The labels have no object, so nothing can be measured. To do: look whether they are the right ones."
+        if not self.matches.true.any():
             return "No object is found. To do: look whether classes, scale of boxes and the model's threshold are right."
         kind = max(KINDS, key=lambda name: self.mistakes.gains[name])
         gain, count = self.mistakes.gains[kind], self.mistakes.counts()[kind]

@@ -16,6 +16,9 @@ FEW_OBJECTS = 10
 OUTSIDE = 0.05
 """Share of boxes outside their picture from which on the results look like those of other pictures."""
 
+MOST = 0.5
+"""Share of the pictures with objects that, without any detection, look like pictures that were never predicted."""
+
 
 def doubts(matches: Matches) -> tuple[str, ...]:
     """The notes, the most serious first."""
@@ -23,6 +26,7 @@ def doubts(matches: Matches) -> tuple[str, ...]:
         outside(matches),
         strange_scores(matches),
         *about_classes(matches),
+        without_detections(matches),
         few(matches),
         surplus(matches),
         repeated(matches),
@@ -69,8 +73,19 @@ def about_classes(matches: Matches) -> list[str]:
     if unseen and len(matches):
         notes.append(f"nothing was detected of {listed(unseen)}: AP 0. Are the classes the same?")
     if not len(matches):
-        notes.append("there are no detections at all: every AP is 0")
+        nothing = "there are no detections at all: every AP is 0"
+        notes.append(nothing if objects.any() else "there are neither objects nor detections: no AP is defined")
     return notes
+
+
+def without_detections(matches: Matches) -> str:
+    """Most pictures with objects have not one detection of any score: as when the results are of a part of them."""
+    truth = matches.truth
+    labelled = np.unique(truth.objects.image[~truth.crowd])
+    empty = len(np.setdiff1d(labelled, matches.image))
+    if not len(matches) or empty < MOST * len(labelled):
+        return ""
+    return f"{empty:,} of {len(labelled):,} pictures with objects have no detection: are these results of a part of them?"
 
 
 def few(matches: Matches) -> str:
@@ -82,7 +97,7 @@ def few(matches: Matches) -> str:
         if 0 < count < FEW_OBJECTS
     ]
     if images < FEW_IMAGES:
-        return f"{images} pictures are few: the intervals are rough"
+        return f"{images} {'picture is' if images == 1 else 'pictures are'} few: the intervals are rough"
     return f"fewer than {FEW_OBJECTS} objects of {listed(rare)}: their numbers are rough" if rare else ""
 
 
