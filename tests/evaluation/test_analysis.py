@@ -183,6 +183,18 @@ def test_the_better_one_is_called_better_and_the_same_one_noise() -> None:
     assert json.dumps(compared.to_dict(), allow_nan=False)
 
 
+def test_doubts_are_said_of_both_or_of_one() -> None:
+    """A comparison shows no other notes."""
+    scene, (_, strange) = a_scene([(0, 0, BOX)], [(0, 0, BOX, 0.5)]), a_scene([], [(0, 0, BOX, 1.5)])
+    one = compare(*pair(scene, strange))["bbox"]
+    assert one.notes[1:] == (
+        "1 picture is few: the intervals are rough",
+        "B: 1 scores are outside 0 to 1 (1.5 to 1.5): average precision is right, calibration is left out",
+    )
+    assert [f"  note: {note}" for note in one.notes] == one.lines()[-3:]
+    assert one.to_dict()["notes"] == list(one.notes)
+
+
 def test_few_other_boxes_are_noise() -> None:
     """The same detections, a little moved: a difference, and none to act upon."""
     truth, results = a_random_scene(3, images=20)

@@ -369,6 +369,7 @@ def test_models_side_by_side(opened: Callable[[Path], Any], tmp_path: Path) -> N
     compared = compare(*measured)
     page = opened(write_comparison(measured, [compared], tmp_path, tmp_path / "pictures"))
     assert "B: <i>second" in page.inner_text("main")
+    assert "6 pictures are few: the intervals are rough" in page.inner_text(".list.warning")
     difference = compared["bbox"].metrics["AP"].difference.value
     assert f"{difference:+.3f}" in page.inner_text("#bbox-0-metrics")
     worst = compared["bbox"].pictures[0]

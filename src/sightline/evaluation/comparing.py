@@ -77,13 +77,14 @@ class Disagreement:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One kind, "bbox" or "segm": the second against the first."""
+    """One kind, "bbox" or "segm": the second against the first. notes: on both, or on A or B, which they begin with."""
 
     kind: str
     names: tuple[str, str]
     metrics: Mapping[str, Difference]
     per_class: Mapping[str, Difference]
     pictures: tuple[Disagreement, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -92,6 +93,7 @@ class Comparison:
             "metrics": {name: one.to_dict() for name, one in self.metrics.items()},
             "per_class": {name: one.to_dict() for name, one in self.per_class.items()},
             "pictures": [one.to_dict() for one in self.pictures[:PICTURES_SHOWN]],
+            "notes": list(self.notes),
         }
 
     def lines(self) -> list[str]:
@@ -108,7 +110,7 @@ class Comparison:
         for one in shown_pictures:
             counts = f"{one.only_first:>6} {one.only_second:>6} {one.false_first:>6} {one.false_second:>6}"
             lines.append(f"  {counts}  {one.file_name or one.image_id}")
-        return lines
+        return lines + ([""] if self.notes else []) + [f"  note: {note}" for note in self.notes]
 
 
 def difference_line(name: str, one: Difference, wide: int) -> str:
@@ -150,7 +152,14 @@ def compare_kind(kind: str, names: tuple[str, str], first: Analysis, second: Ana
         one, other = first.scores.per_class[name], second.scores.per_class[name]
         of_class = len(np.unique(objects[truth.objects.label[~truth.crowd] == label]))
         per_class[name] = Difference(one, other, interval(other - one, samples), of_class)
-    return Comparison(kind, names, metrics, per_class, disagreements(first, second))
+    return Comparison(kind, names, metrics, per_class, disagreements(first, second), notes_of(first, second))
+
+
+def notes_of(first: Analysis, second: Analysis) -> tuple[str, ...]:
+    """What makes the numbers of both less than they seem, then those of one."""
+    both = tuple(note for note in first.notes if note in second.notes)
+    own = (f"{name}: {note}" for name, one in (("A", first), ("B", second)) for note in one.notes if note not in both)
+    return (*both, *own)
 
 
 def disagreements(first: Analysis, second: Analysis) -> tuple[Disagreement, ...]:

@@ -17,7 +17,7 @@ from sightline.reporting.page import made_by, not_none
 from sightline.reporting.thumbnails import place_of, thumbnails
 from sightline.view import score_charts
 from sightline.view.charts import MAX_BARS, Chart
-from sightline.view.pages import Badge, Cell, Charts, Column, Figure, Gallery, Outline, Page, Section, Table, Text
+from sightline.view.pages import Badge, Cell, Charts, Column, Figure, Gallery, List, Outline, Page, Section, Table, Text
 
 PICTURES = 40
 """Where two models disagree most."""
@@ -70,6 +70,7 @@ def pair_sections(id: str, one: Comparison, sides: Sides, pictures: Path | None)
                 Text(f"A: {one.names[0]}"),
                 Text(f"B: {one.names[1]}"),
                 Text(verdict_sentence(one)),
+                *((List(one.notes, "warning"),) if one.notes else ()),
                 difference_table(f"{id}-metrics", overall),
             ),
         ),
