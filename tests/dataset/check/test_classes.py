@@ -42,6 +42,8 @@ def test_names_that_differ_by_case_or_blanks() -> None:
         "'traffic light' and 'Traffic_Light' are two classes",
         "'car' and ' car' are two classes",
     ]
+    assert [one.what for one in similar_names(("a", "A", "a-"))] == ["'a' and 'A' and 'a-' are 3 classes"]
+    assert list(similar_names(("C++", "C#", "C", "กา", "กี"))) == []  # signs and vowel marks tell names apart
 
 
 def test_pictures_without_objects_grow_graver() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from sightline.dataset.check.boxes import marks_of
 from sightline.dataset.check.findings import Finding, Gravity, counted
 from sightline.dataset.check.subject import Picture, Subject
+from sightline.dataset.pictures import nfc
 
 RARE_BOXES = 20
 """Fewer boxes of a class than this hardly teach it."""
@@ -44,11 +45,17 @@ def similar_names(names: Sequence[str]) -> Iterator[Finding]:
     """Names that are one without case, blanks, - and _."""
     plain: dict[str, list[str]] = {}
     for name in names:
-        plain.setdefault("".join(letter for letter in name.casefold() if letter.isalnum()) or name, []).append(name)
+        key = "".join(letter for letter in nfc(name).casefold() if not (letter.isspace() or letter in "-_"))
+        plain.setdefault(key or name, []).append(name)
     for alike in plain.values():
         if len(alike) > 1:
             listed = " and ".join(repr(name) for name in alike)
-            yield Finding(kind="similar-names", where="classes", what=f"{listed} are two classes", weight=len(alike))
+            yield Finding(
+                kind="similar-names",
+                where="classes",
+                what=f"{listed} are {'two' if len(alike) == 2 else len(alike)} classes",
+                weight=len(alike),
+            )
 
 
 def frequencies(names: Sequence[str], boxes: Sequence[int]) -> Iterator[Finding]:
