@@ -17,6 +17,7 @@ import msgspec
 from sightline import storage
 from sightline.errors import LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
+from sightline.memory import read_whole
 from sightline.records import Box, Category, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle, many_records
 
 OWN_KEY = "sightline"
@@ -62,7 +63,7 @@ def examine(path: Path) -> tuple[Dataset, list[Problem]]:
         LabelError: the file is not COCO at all.
     """
     try:
-        content = parse(path.read_bytes())
+        content = parse(read_whole(path))
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
     except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError and UnicodeDecodeError too

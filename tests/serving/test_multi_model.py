@@ -244,14 +244,3 @@ def test_the_target_model_is_in_the_log(folder: Path, call: Call, png: bytes, ca
     with serving(folder, call) as ask:
         ask("POST", "/models/a/invoke", png, {**PNG, "X-Amzn-SageMaker-Target-Model": "bees/v2.tar.gz"})
     assert any(getattr(record, "event", {}).get("target_model") == "bees/v2.tar.gz" for record in caplog.records)
-
-
-def test_the_containers_limit_counts(tmp_path: Path) -> None:
-    limit, used, stat = (tmp_path / name for name in ("max", "current", "stat"))
-    limit.write_text("1000\n")
-    used.write_text("600\n")
-    stat.write_text("anon 500\ninactive_file 100\n")
-    assert memory.container_free((limit, used, stat)) == 500
-    limit.write_text("max\n")
-    assert memory.container_free((limit, used, stat)) is None
-    assert (memory.machine_free() or 0) > 0

@@ -30,6 +30,7 @@ from sightline.labels.pages import Page, assemble, collect
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import bitmap_of, lost, require_safe_names, unused_classes
+from sightline.memory import read_whole
 from sightline.records import Dataset, ImageRecord, ImageSize, Instance
 from sightline.storage import is_remote
 
@@ -123,7 +124,7 @@ def read_tasks(path: Path, sheet: Sheet) -> list[Task]:
         LabelError: it is no list of tasks.
     """
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = json.loads(read_whole(path).decode("utf-8-sig"))
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
     except (ValueError, RecursionError) as error:

@@ -31,6 +31,7 @@ from sightline.labels.pages import Page, assemble, collect
 from sightline.labels.pictures import Shelf, size_of
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.writing import bitmap_of, label_names, lost, unused_classes
+from sightline.memory import read_whole
 from sightline.records import Box, Dataset, ImageRecord, ImageSize, Instance, Polygons, Rle
 
 NAME = "labelme"
@@ -148,7 +149,7 @@ def read_file(path: Path, base: Path, images: Path | None, sheet: Sheet) -> Page
 
 def read_json(path: Path) -> Mapping[str, object]:
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = json.loads(read_whole(path).decode("utf-8-sig"))
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
     except (ValueError, RecursionError) as error:

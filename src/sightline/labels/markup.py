@@ -8,6 +8,7 @@ from defusedxml.ElementTree import fromstring
 
 from sightline.coco import is_number
 from sightline.errors import LabelError, Problem
+from sightline.memory import read_whole
 from sightline.records import Dataset
 
 
@@ -18,7 +19,7 @@ def read_xml(path: Path) -> Element:
         LabelError: it cannot be read, is not XML, or declares a document type.
     """
     try:
-        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
+        root: Element = fromstring(read_whole(path), forbid_dtd=True)
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
     except DefusedXmlException as error:

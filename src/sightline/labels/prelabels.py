@@ -16,6 +16,7 @@ from sightline.coco import as_object, is_number, numbers, shorten, whole, xywh
 from sightline.errors import LabelError, Problem, RequestError
 from sightline.labels import ground_truth
 from sightline.labels.survey import BOXES, METADATA
+from sightline.memory import read_whole
 from sightline.records import Box, Dataset, Detections, ImageSize
 
 MAX_LINE, MAX_ATTRIBUTE = 100_000, 20_000
@@ -117,7 +118,7 @@ def read_results(path: Path, dataset: Dataset) -> dict[str, Detections]:
     """
     fix = 'Give a JSON list of {"image_id", "category_id", "bbox", "score"}.'
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:
         raise LabelError(path, f"is not JSON ({error})", fix) from error
     if not isinstance(entries, list):

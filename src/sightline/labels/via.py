@@ -23,6 +23,7 @@ from sightline.labels.pictures import Shelf, inside, size_of, turned_note
 from sightline.labels.report import Imported, ReadOptions, WriteOptions, imported
 from sightline.labels.survey import order_classes
 from sightline.labels.writing import lost, require_safe_names, unused_classes
+from sightline.memory import read_whole
 from sightline.names import file_names
 from sightline.records import Category, Dataset, ImageRecord, ImageSize, Instance
 
@@ -112,7 +113,7 @@ def read_file(path: Path, given: Path | None, problems: list[Problem]) -> list[P
         LabelError: it is neither.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_whole(path).decode("utf-8-sig")
         entries = read_json(text, path) if text.lstrip()[:1] in ("{", "[") else read_csv(text, path, problems)
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error

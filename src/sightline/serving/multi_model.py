@@ -23,10 +23,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sightline.errors import RequestError, SightlineError
+from sightline.memory import bytes_free
 from sightline.records import Model
 from sightline.serving.app import assemble
 from sightline.serving.asked import read_body
-from sightline.serving.memory import RESERVE_BYTES, bytes_free, bytes_needed, give_back, is_out_of_memory
+from sightline.serving.memory import RESERVE_BYTES, bytes_needed, give_back, is_out_of_memory
 from sightline.serving.metrics import TEXT, Metrics, Now
 from sightline.serving.openapi import MULTI
 from sightline.serving.service import Intake, Service

@@ -187,7 +187,7 @@ def create(model: Model | Future[Model]) -> CreateApp:
 def create_many(folder: Path, load: Callable[[Path], Model], free: Callable[[], int | None] | None = None) -> CreateApp:
     """How the app of many models is made. load: a path -> the model, warm; free: bytes of memory, the system's by default."""
     require("starlette", "serve", "sightline serve")
-    from sightline.serving.memory import bytes_free
+    from sightline.memory import bytes_free
     from sightline.serving.multi_model import create_multi_app
 
     return partial(create_multi_app, folder, load, free=free or bytes_free)

@@ -16,6 +16,7 @@ from sightline.dataset.folder import ALL, annotations_file, parts_of
 from sightline.dataset.pictures import beside
 from sightline.errors import DatasetError, LabelError, Problem
 from sightline.geometry.boxes import fault, is_empty
+from sightline.memory import read_whole
 from sightline.records import Box, Category, Dataset, ImageRecord
 
 FOLD = re.compile(r"fold\d+[-_]", re.IGNORECASE)
@@ -127,7 +128,7 @@ def part_files(folder: Path) -> Iterator[tuple[str, Path, Path | None]]:
 
 def read_part(name: str, path: Path, images_dir: Path | None) -> Part:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_whole(path))
     except OSError as error:
         raise LabelError(path, f"cannot be read ({error.strerror})", "Check the path.") from error
     except (ValueError, RecursionError) as error:
