@@ -323,6 +323,19 @@ def test_lines_that_the_adjustment_lacks_keep_the_labels_before(tmp_path: Path) 
     assert (named.images, named.unlabelled, named.failed) == (1, 1, 1)
 
 
+def test_pre_labels_that_no_adjustment_has_reached_are_counted(tmp_path: Path) -> None:
+    """An adjustment job that was stopped leaves the lines that it did not come to as they were."""
+    found = [a_line(s3(name), attribute="pre") for name in ("1.jpg", "2.jpg", "3.jpg")]
+    for line in found:
+        line["pre-metadata"] |= {"human-annotated": "no"}  # type: ignore[operator]
+    corrected = a_line(s3("1.jpg"), attribute="adjusted")
+    corrected["adjusted-metadata"] |= {"adjustment-status": "adjusted"}  # type: ignore[operator]
+    imported = read(tmp_path, found[0] | corrected, *found[1:])
+    assert imported.report.images == 3
+    assert any("labels no human has seen (human-annotated: no): 2;" in note for note in imported.report.notes)
+    assert not any("no human" in note for note in read(tmp_path, found[0] | corrected).report.notes)
+
+
 def test_a_broken_adjustment_does_not_bring_back_what_it_replaced(tmp_path: Path) -> None:
     broken = chained(number=2) | {"chain": {"image_size": []}}
     imported = read(tmp_path, chained(), broken, on_problem="skip")

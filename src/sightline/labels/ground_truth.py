@@ -373,6 +373,15 @@ def notes(sheet: Sheet, merged: Mapping[str, str], dropping: bool, min_confidenc
     if sheet.failed:
         told = "; ".join(f"{shorten(reason)} ({lines:,} lines)" for reason, lines in sheet.reasons.most_common(5))
         yield f"Lines whose labelling failed: {listed(sheet.failed)}. Reasons: {told}."
+    machine = sum(
+        bool(column.labels.machine) and column.labels.lines[row] in column.labels.machine
+        for column, row in zip(sheet.columns, sheet.rows, strict=True)
+    )
+    if machine:
+        yield (
+            f"Pictures whose labels no human has seen (human-annotated: no): {machine:,}; labelled automatically, or pre-labels "
+            "that no adjustment has reached."
+        )
     if sheet.twice:
         yield twice_note(sheet.twice, sheet.on_duplicate)
     if sheet.same_picture == "address":

@@ -61,6 +61,7 @@ class Labels:
     statuses: "adjusted" or "unadjusted" -> lines; empty: no adjustment job made them
     latest:   the newest creation-date
     below:    line -> boxes below the confidence that was asked for
+    machine:  lines whose labels no human has made or seen
     """
 
     count: int = 0
@@ -76,6 +77,7 @@ class Labels:
     statuses: Counter[str] = field(default_factory=Counter)
     latest: str = ""
     below: dict[int, int] = field(default_factory=dict)
+    machine: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -270,6 +272,8 @@ def add_label(
     status = facts.get("adjustment-status")
     if status is not None:
         labels.statuses[str(status)] += 1
+    if facts.get("human-annotated") == "no":
+        labels.machine.add(number)
     class_map = facts.get("class-map")
     if not isinstance(class_map, dict):
         class_map = {}
