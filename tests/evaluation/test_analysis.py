@@ -195,6 +195,15 @@ def test_doubts_are_said_of_both_or_of_one() -> None:
     assert one.to_dict()["notes"] == list(one.notes)
 
 
+def test_what_only_one_has_is_not_compared_and_said() -> None:
+    truth, found = a_scene([(0, 0, BOX)], [(0, 0, BOX, 0.5)])
+    outline = [[10, 10, 50, 10, 50, 50, 10, 50]]
+    masked = {**truth, "annotations": [{**entry, "segmentation": outline} for entry in truth["annotations"]]}
+    compared = compare(*pair((masked, [{**entry, "segmentation": outline} for entry in found]), found))
+    assert list(compared) == ["bbox"]
+    assert compared["bbox"].notes[0] == "B has no masks: they are not compared"
+
+
 def test_few_other_boxes_are_noise() -> None:
     """The same detections, a little moved: a difference, and none to act upon."""
     truth, results = a_random_scene(3, images=20)

@@ -4,7 +4,7 @@ Both are drawn from the same resamples: what makes a picture hard is hard for bo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,8 @@ LEAST_PICTURES = 10
 """With objects; on fewer no verdict is given: resamples of a handful hold the same few again and again."""
 
 PICTURES_SHOWN = 20
+
+NOUNS = {"bbox": "boxes", "segm": "masks"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,15 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
     if not kinds:
         has = " and ".join(f"{one.name} has {', '.join(one.scores)}" for one in (first, second))
         raise ConfigError("compare", f"nothing can be compared: {has}", "Give two models with boxes, or two with masks.")
-    return {kind: compare_kind(kind, (first.name, second.name), first.analyses[kind], second.analyses[kind]) for kind in kinds}
+    lacks = [
+        f"{name} has no {NOUNS[kind]}: they are not compared"
+        for name, one in (("A", first), ("B", second))
+        for kind in NOUNS
+        if kind not in one.analyses and (kind in first.analyses or kind in second.analyses)
+    ]
+    names = first.name, second.name
+    compared = {kind: compare_kind(kind, names, first.analyses[kind], second.analyses[kind]) for kind in kinds}
+    return {kind: replace(one, notes=(*lacks, *one.notes)) for kind, one in compared.items()}
 
 
 def compare_kind(kind: str, names: tuple[str, str], first: Analysis, second: Analysis) -> Comparison:
