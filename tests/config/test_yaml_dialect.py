@@ -74,6 +74,12 @@ def reread(text: str) -> Config:
     return load_values(dict(flatten(parse_yaml(text.encode(), "dump"), "")), "dump")
 
 
+@pytest.mark.parametrize("text", ["\x85", "one\x85two", "\u2028", "a\u2029", "one\ntwo", "tab\t", " ", "Bäume", "\ufeffx"])
+def test_unusual_text_comes_back(text: str) -> None:
+    config = with_values(Config(), {"OUTPUT_DIR": text})
+    assert reread(dump(config)) == config
+
+
 @given(st.data())
 def test_load_of_dump_is_the_same_config(data: st.DataObject) -> None:
     keys = data.draw(st.lists(st.sampled_from(KEYS), max_size=8, unique=True))

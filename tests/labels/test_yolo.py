@@ -178,3 +178,10 @@ def test_what_is_written_and_what_is_lost(tmp_path: Path) -> None:
     lost = labels.write(dataset, tmp_path / "boxes", format="yolo", yolo_task="detect")
     assert lost == ["1 outlines or masks became boxes", "1 crowd regions were left out"]
     assert (tmp_path / "boxes/labels/001.txt").read_text() == "0 0.35 0.5625 0.5 0.625\n"
+
+
+def test_unusual_class_names_come_back(tmp_path: Path) -> None:
+    dataset = a_dataset(names=("one\x85two", "Käfer\u2028"))
+    labels.write(dataset, tmp_path / "out", format="yolo")
+    a_picture(tmp_path / "out/images/001.jpg")
+    assert labels.read(tmp_path / "out/data.yaml").dataset.class_names == ("one\x85two", "Käfer\u2028")

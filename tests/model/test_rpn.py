@@ -21,8 +21,11 @@ CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 def an_rpn(**changes: object) -> RPN:
     """Two levels (strides 8 and 16) of square anchors of 8 and 24 px."""
     grid = AnchorGrid(sizes=[[8], [24]], aspect_ratios=[[1.0], [1.0]], strides=[8, 16], offset=0.0)
+    with torch.random.fork_rng(devices=[]):  # else its weights would be those that the tests before left
+        torch.manual_seed(0)
+        head = RPNHead(4, 1, (-1,))
     defaults = {
-        "head": RPNHead(4, 1, (-1,)),
+        "head": head,
         "anchors": grid,
         "box_loss": BoxLoss(CODER, "smooth_l1", 0.0),
         "matcher": Matcher((0.3, 0.7), (0, IGNORE, 1), keep_best=True),

@@ -151,7 +151,22 @@ def dump(config: Config) -> str:
         for section in sections:
             node = node.setdefault(section, {})
         node[name] = as_written(value, TYPES[key])
-    return yaml.safe_dump(tree, sort_keys=True, default_flow_style=None, allow_unicode=True)
+    return yaml.dump(tree, Dumper=Dumper, sort_keys=True, default_flow_style=None, allow_unicode=True)
+
+
+LINE_BREAKS = frozenset("\x85\u2028\u2029")
+"""Line breaks of YAML that are none of text files: written as they are they would come back as blanks."""
+
+
+class Dumper(yaml.SafeDumper):
+    """PyYAML's, with line breaks beyond the usual ones written as escapes."""
+
+
+def represent_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if LINE_BREAKS.intersection(text) else None)
+
+
+Dumper.add_representer(str, represent_text)
 
 
 def as_written(value: object, kind: Any) -> object:

@@ -130,7 +130,7 @@ class CfgNode:
         tree = yaml.safe_load(text)
         for section in self._prefix.rstrip(".").split("."):
             tree = tree[section]
-        return yaml.safe_dump(tree, sort_keys=True, default_flow_style=None, allow_unicode=True)
+        return yaml.dump(tree, Dumper=yaml_dialect.Dumper, sort_keys=True, default_flow_style=None, allow_unicode=True)
 
     def __str__(self) -> str:
         return self.dump()

@@ -61,6 +61,10 @@ class Sheet:
     quadrilaterals: int = 0
 
 
+YAML_BREAKS = ("\x85", "\u2028", "\u2029")
+"""Line breaks of YAML that are none of text files."""
+
+
 def recognise(path: Path, head: bytes) -> bool:
     """Whether it is a YAML file with class names, or a folder that has one."""
     if path.is_dir():
@@ -407,7 +411,9 @@ def write(dataset: Dataset, to: Path, *, options: WriteOptions) -> list[str]:
         lines = [text for one in image.instances if (text := line_of(one, image.size, outlines, losses))]
         storage.write_text(to / LABELS / name, "".join(f"{line}\n" for line in lines), flush=False)
     content = {"path": ".", "train": IMAGES, "val": IMAGES, "names": dict(enumerate(dataset.class_names))}
-    storage.write_text(to / CONFIG, yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=10_000))
+    # YAML's own line breaks would come back as blanks; then all that is not ASCII is written as escapes
+    readable = not any(mark in name for mark in YAML_BREAKS for name in dataset.class_names)
+    storage.write_text(to / CONFIG, yaml.safe_dump(content, allow_unicode=readable, sort_keys=False, width=10_000))
     return lost(losses)
 
 
