@@ -147,6 +147,8 @@ def test_what_cannot_be_asked(sound: Path, tmp_path: Path) -> None:
         check(sound, config="smal")
     with pytest.raises(ConfigError, match=r"SIZES: has 2 entries for 3 feature levels"):
         check(sound, config=a_config("MODEL.ANCHOR_GENERATOR.SIZES", "((12,),(24,))"))
+    with pytest.raises(DatasetError, match=r"all\.json: is a file, and a report is a folder"):
+        check(sound, output=sound / "annotations/all.json")
     with pytest.raises(DatasetError, match="holds no data set"):
         check(tmp_path / "pictures")
 

@@ -51,6 +51,8 @@ def check(
     Raises:
         DatasetError, LabelError, ConfigError: an argument cannot be read at all. What is wrong inside is in the report.
     """
+    if output is not None and Path(output).is_file():
+        raise DatasetError(output, "is a file, and a report is a folder", "Name another place for it.")
     others = [against] if isinstance(against, str | Path) else list(against)
     loaded = load_config(config) if isinstance(config, str) else config
     fit_to = anchors_of(loaded) if loaded is not None else None

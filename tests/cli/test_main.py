@@ -128,3 +128,13 @@ def test_other_refusals(travelled: Path, tmp_path: Path, refused: Refused) -> No
     assert "Name a train and a test part" in refused("run", "x", "-o", tmp_path / "w", "--fractions", "a=1")
     assert "Give one of the two" in refused("bundle", "pack", "--weights", "x.pth")
     assert "has no part" in refused("evaluate", travelled / "run", "--data", travelled / "dataset", "--split", "b")
+
+
+def test_what_the_system_refuses_is_told_with_its_place(job: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").touch()
+    words = ["dataset", "import", job / "output.manifest", "--labels-only", "-o", tmp_path / "file" / "data"]
+    monkeypatch.setattr(sys, "argv", ["sightline", *map(str, words)])
+    with pytest.raises(SystemExit) as ending:
+        main()
+    assert ending.value.code == 1
+    assert "file: File exists. Check the path, its permissions and the space that is left." in capsys.readouterr().err

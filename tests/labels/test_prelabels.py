@@ -104,6 +104,16 @@ def test_names_that_mean_something_else_are_refused(tmp_path: Path, attribute: s
         write([], tmp_path / "x", class_names=NAMES, created=CREATED, attribute=attribute)
 
 
+def test_a_date_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"--created: is 'yesterday'\. Give a time of ISO 8601"):
+        write(
+            from_dataset(a_dataset([a_record(1, source="s3://b/1.jpg")])),
+            tmp_path / "x",
+            class_names=NAMES,
+            created="yesterday",
+        )
+
+
 def test_what_a_job_would_refuse_is_named_and_nothing_written(tmp_path: Path) -> None:
     crowded = a_record(1, instances=(an_instance(),) * 400, source="s3://b/1.jpg")
     outside = a_record(2, instances=(an_instance(box=(90.0, 0.0, 140.0, 9.0)),), source="s3://b/2.jpg")

@@ -67,5 +67,6 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:  # no space, no permission: nothing of ours to correct, and no stack trace helps
-        note(f"error: {error}")
+        where, what = error.filename or "sightline", error.strerror or str(error)
+        note(f"error: {where}: {what}. Check the path, its permissions and the space that is left.")
         sys.exit(1)

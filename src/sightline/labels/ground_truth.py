@@ -379,8 +379,8 @@ def notes(sheet: Sheet, merged: Mapping[str, str], dropping: bool, min_confidenc
     )
     if machine:
         yield (
-            f"Pictures whose labels no human has seen (human-annotated: no): {machine:,}; labelled automatically, or pre-labels "
-            "that no adjustment has reached."
+            f"Pictures whose labels no human has seen (human-annotated: no): {machine:,}; labelled automatically, or "
+            "pre-labels that no adjustment has reached."
         )
     if sheet.twice:
         yield twice_note(sheet.twice, sheet.on_duplicate)

@@ -7,6 +7,7 @@ shows the boxes, the workers correct them, and its output has both, the correcte
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -236,6 +237,7 @@ def write(
         LabelError: everything that a labelling job would not accept.
     """
     check_attribute(attribute)
+    check_date(created)
     problems: list[Problem] = []
     sources: set[str] = set()
     count = boxes = left_out = 0
@@ -257,6 +259,19 @@ def write(
         file.flush()
         check_written(Path(file.name), to, attribute, count, boxes)
     return [f"Boxes without any area were left out: {left_out:,}."] if left_out else []
+
+
+def check_date(created: str) -> None:
+    """Whether it is a date: of two adjustments the one with the later date counts.
+
+    Raises:
+        LabelError: it is none.
+    """
+    try:
+        datetime.fromisoformat(created)
+    except ValueError as error:
+        fix = "Give a time of ISO 8601 in UTC, as 2026-01-31T12:00:00."
+        raise LabelError("--created", f"is {created!r}", fix) from error
 
 
 def check_attribute(attribute: str) -> None:
