@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,38 @@ def test_the_threshold_acts_at_once_and_by_keyboard(page: Any, photo: Path) -> N
     page.keyboard.press("End")
     assert page.locator(".box").count() == 0
     assert "0 of 2 detections" in page.inner_text("#summary")
+
+
+def test_one_class_alone(page: Any, photo: Path, url: str) -> None:
+    choose(page, photo)
+    page.fill("#threshold", "0")
+    assert page.locator(".box").count() == 2
+    page.select_option("#class", label="bee")
+    assert [span.inner_text().split()[0] for span in page.locator(".box span").all()] == ["bee"]
+    assert page.inner_text("#curl").endswith(f"'{url}/invocations?threshold=0&classes=bee'")
+    assert "1 of 2 detections" in page.inner_text("#summary")
+    page.select_option("#class", label="all")
+    assert page.locator(".box").count() == 2
+
+
+def test_detections_below_the_models_own_thresholds_are_there_for_the_slider(browser: Any, model: Model, photo: Path) -> None:
+    with running(replace(model, thresholds=(0.99, 0.95))) as url:
+        tab = browser.new_page()
+        tab.goto(url)
+        choose(tab, photo)
+        tab.fill("#threshold", "0")
+        assert tab.locator(".box").count() == 2
+        tab.close()
+
+
+def test_a_phone_offers_its_camera(browser: Any, url: str, photo: Path) -> None:
+    context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 700})
+    tab = context.new_page()
+    tab.goto(url)
+    assert tab.is_visible("text=take a photo")
+    tab.set_input_files("#camera", photo)
+    tab.wait_for_selector("#summary:has-text('answered')")
+    context.close()
 
 
 def test_json_and_curl_to_copy(page: Any, photo: Path, url: str) -> None:
