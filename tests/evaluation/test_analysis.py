@@ -124,6 +124,13 @@ def test_one_kind_for_each_that_the_results_have() -> None:
         pytest.param(
             a_scene([(0, 0, BOX)], [(0, 0, (500.0, 10.0, 9.0, 9.0), 0.5)]), "100% of the detections lie outside", id="outside"
         ),
+        pytest.param(
+            a_scene([(0, 0, BOX)], [(0, 0, (90.0, 60.0, 140.0, 90.0), 0.5)]), "100% of the boxes reach beyond", id="corners"
+        ),
+        pytest.param(
+            a_scene([(0, 0, BOX)], [(0, 0, (0.05, 0.1, 0.2, 0.4), 0.5)]), "no detected box is larger than 1 px", id="shares"
+        ),
+        pytest.param(a_scene([(0, 0, BOX)], [(0, 0, BOX, 1.0)] * 10), "all 10 scores are 1: average", id="no scores"),
         pytest.param(a_scene([(0, 0, BOX)], [(0, 0, BOX, 0.5)] * 101), "1 detections do not count", id="surplus"),
     ],
 )

@@ -16,6 +16,9 @@ FEW_OBJECTS = 10
 OUTSIDE = 0.05
 """Share of boxes outside their picture from which on the results look like those of other pictures."""
 
+FAR, REACHING = 1.1, 0.2
+"""Boxes that end beyond so many times their picture's sides, and the share of them from which on all look like corners."""
+
 MOST = 0.5
 """Share of the pictures with objects that, without any detection, look like pictures that were never predicted."""
 
@@ -24,6 +27,8 @@ def doubts(matches: Matches) -> tuple[str, ...]:
     """The notes, the most serious first."""
     found = (
         outside(matches),
+        tiny(matches),
+        equal_scores(matches),
         strange_scores(matches),
         *about_classes(matches),
         without_detections(matches),
@@ -43,9 +48,27 @@ def outside(matches: Matches) -> str:
     away = (matches.boxes[:, :2] >= sizes).any(axis=1) | (matches.boxes[:, :2] + matches.boxes[:, 2:] <= 0).any(axis=1)
     away &= known[matches.image]
     share = float(away.mean())
-    if share < OUTSIDE:
+    if share >= OUTSIDE:
+        return f"{share:.0%} of the detections lie outside their pictures: are these results of another data set, or scale?"
+    reaching = (matches.boxes[:, :2] + matches.boxes[:, 2:] > FAR * sizes).any(axis=1) & known[matches.image]
+    share = float(reaching.mean())
+    if share < REACHING:
         return ""
-    return f"{share:.0%} of the detections lie outside their pictures: are these results of another data set, or scale?"
+    return f"{share:.0%} of the boxes reach beyond their pictures: are they corners? Give [left, top, width, height]"
+
+
+def tiny(matches: Matches) -> str:
+    """No box is larger than a pixel: shares of the picture's sides."""
+    if matches.boxes is None or not len(matches) or matches.boxes[:, 2:].max() > 1:
+        return ""
+    return "no detected box is larger than 1 px: are they shares of the picture? Boxes are in pixels"
+
+
+def equal_scores(matches: Matches) -> str:
+    """Scores that order nothing, as of tools that give none."""
+    if len(matches) < FEW_OBJECTS or matches.scores.min() < matches.scores.max():
+        return ""
+    return f"all {len(matches):,} scores are {matches.scores[0]:g}: average precision is that of the order in the file"
 
 
 def strange_scores(matches: Matches) -> str:
