@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import a_coco, a_dataset, a_line, a_manifest, a_record
+from builders import a_coco, a_dataset, a_line, a_manifest, a_picture, a_record
 
 from sightline import coco, labels
 from sightline.errors import LabelError, SightlineError
@@ -98,9 +98,22 @@ def test_coco_files_are_joined_by_class_name_and_renumbered_when_ids_clash(tmp_p
 
 def test_a_picture_in_two_coco_files_is_a_problem(tmp_path: Path) -> None:
     paths = [a_file(tmp_path / name, a_coco()) for name in ("a.json", "b.json")]
-    with pytest.raises(LabelError, match=r"b.json: labels a.jpg again, after .*a.json"):
+    with pytest.raises(LabelError, match=r"b.json: a.jpg is in .*a.json, too. Choose whose labels count with --on-duplicate"):
         labels.read(paths)
     assert labels.read(paths, on_problem="skip").report.images == 2
+
+
+def test_pictures_of_one_name_and_two_addresses_are_two(tmp_path: Path) -> None:
+    """As of two dataset folders, each from a job of its own."""
+    paths = []
+    for name in ("one", "two"):
+        dataset = a_dataset([a_record(1, source=f"s3://bucket/{name}/001.jpg")])
+        paths.append(tmp_path / name / "annotations/all.json")
+        coco.write(dataset, paths[-1])
+        a_picture(tmp_path / name / "images/001.jpg")
+    found = labels.read(paths)
+    assert [image.file_name for image in found.dataset.images] == ["one/001.jpg", "two/001.jpg"]
+    assert found.pictures == {f"{name}/001.jpg": tmp_path / name / "images/001.jpg" for name in ("one", "two")}
 
 
 def test_unsafe_coco_names_get_safe_ones_and_stay_as_source(tmp_path: Path) -> None:

@@ -158,6 +158,11 @@ def read_files(paths: Sequence[Path], options: ReadOptions, *, format: str | Non
         read_as(name, group, replace(options, label_attributes=own))
         for (name, group), own in zip(groups, attributes, strict=True)
     ]
+    if len(parts) > 1:  # joined pictures may get other names than those under which a dataset folder has them
+        parts = [
+            replace(part, pictures=in_dataset_folder(group[0], part.dataset)) if name == "coco" else part
+            for (name, group), part in zip(groups, parts, strict=True)
+        ]
     skipped = [problem for part in parts for problem in part.report.skipped]
     if skipped and (on_problem == "error" or not any(part.dataset.images for part in parts)):
         raise LabelError.collected(skipped)
@@ -190,7 +195,8 @@ def read_together(paths: Sequence[Path], name: str | None, options: ReadOptions)
         is_video = own == "ground-truth" and len(paths) > 1 and video.recognise(path, head_of(path))
         groups.setdefault((own, is_video), []).append(path)
     for (own, is_video), group in groups.items():
-        if (own == "ground-truth" and not is_video) or options.on_duplicate == "error":
+        whole = own != "coco" and options.on_duplicate == "error"  # COCO files may tell addresses, by which pictures are known
+        if (own == "ground-truth" and not is_video) or whole:
             yield own, group
         elif own == "open-images":
             from sightline.labels import open_images
@@ -205,6 +211,15 @@ def videos_among(groups: Sequence[tuple[str, Sequence[Path]]]) -> Iterator[tuple
     for number, (name, paths) in enumerate(groups):
         if name == "ground-truth" and len(groups) > 1 and all(video.recognise(path, head_of(path)) for path in paths):
             yield number, paths
+
+
+def in_dataset_folder(path: Path, dataset: Dataset) -> dict[str, Path]:
+    """{file name: its picture} where a COCO file is the annotations/PART.json of a dataset folder; else nothing."""
+    images = path.parent.parent / "images"
+    if path.parent.name != "annotations" or not images.is_dir():
+        return {}
+    files = {image.file_name: images / image.file_name for image in dataset.images}
+    return {name: file for name, file in files.items() if file.is_file()}
 
 
 def read_as(name: str, paths: Sequence[Path], options: ReadOptions) -> Imported:

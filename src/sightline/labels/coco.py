@@ -47,7 +47,7 @@ def join(datasets: Sequence[Dataset], paths: Sequence[Path], problems: list[Prob
         for image in dataset.images:
             if image.file_name in places:
                 what = f"labels {image.file_name} again, after {places[image.file_name]}"
-                problems.append(Problem(str(path), what, "Keep one of the two, or import the files one by one."))
+                problems.append(Problem(str(path), what, "Keep one of the two."))
                 continue
             places[image.file_name] = path
             instances = tuple(replace(instance, label=own[instance.label]) for instance in image.instances)

@@ -107,7 +107,9 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
         for page in read_file(file, shelf, sheet):
             if page.reference in pages:
                 what = f"labels {page.reference} again, after {pages[page.reference].place}"
-                sheet.problems.append(Problem(page.place, what, "Keep one of the two, or import the files one by one."))
+                sheet.problems.append(
+                    Problem(page.place, what, "Keep one of the two; between two sources --on-duplicate chooses.")
+                )
             else:
                 pages[page.reference] = page
     dataset, pictures = assemble(list(pages.values()), sheet)

@@ -178,7 +178,7 @@ def read_video(
     if boxes:
         videos = ", ".join(str(found.path) for found in surveys if found.is_video)
         what = f"are of a video job, and those of {', '.join(boxes)} of single pictures"
-        raise LabelError(videos, f"the labels {what}", "Import them one by one, then merge the datasets.")
+        raise LabelError(videos, f"the labels {what}", "Import them one by one, then the annotations of both together.")
     return read_sequences(paths, label_attributes=label_attributes, images=images, download=download)
 
 

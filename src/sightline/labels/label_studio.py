@@ -96,7 +96,13 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
         LabelError: a file is no list of tasks.
     """
     sheet = Sheet()
-    dataset, pictures = assemble(collect(tasks_of(paths, options, sheet), sheet.problems, "Keep one of the two tasks."))
+    dataset, pictures = assemble(
+        collect(
+            tasks_of(paths, options, sheet),
+            sheet.problems,
+            "Keep one of the two tasks; between two sources --on-duplicate chooses.",
+        )
+    )
     return imported(NAME, paths, dataset, problems=sheet.problems, notes=list(notes(sheet)), pictures=pictures)
 
 

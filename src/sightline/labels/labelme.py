@@ -103,7 +103,9 @@ def read(paths: Sequence[Path], *, options: ReadOptions) -> Imported:
         for path in paths
         for file in files_in(path, sheet)
     )
-    dataset, pictures = assemble(collect(readers, sheet.problems, "Keep one of the two files."))
+    dataset, pictures = assemble(
+        collect(readers, sheet.problems, "Keep one of the two files; between two sources --on-duplicate chooses.")
+    )
     return imported(NAME, paths, dataset, problems=sheet.problems, notes=notes(sheet), pictures=pictures)
 
 

@@ -367,7 +367,7 @@ def doubled(sheet: Sheet) -> Iterator[Problem]:
     """A picture that is in two files keeps the boxes of the first: the versions of Open Images repeat most of them."""
     for image, place in sheet.again.items():
         what = f"labels {image} again, after {shown(sheet.rows[image][0].place)}"
-        yield Problem(shown(place), what, "Give one of the two files, or keep the picture in one.")
+        yield Problem(shown(place), what, "Give one of the two files, or choose --on-duplicate.")
 
 
 def missing(sheet: Sheet) -> Iterator[Problem]:

@@ -126,7 +126,11 @@ def read_file(path: Path, given: Path | None, problems: list[Problem]) -> list[P
         try:
             page = read_entry(entry, place, shelf)
             if page.name in pages:
-                raise LabelError(place, f"labels {page.name} again", "Keep one of the two entries.")
+                raise LabelError(
+                    place,
+                    f"labels {page.name} again",
+                    "Keep one of the two entries; between two sources --on-duplicate chooses.",
+                )
             pages[page.name] = page
         except LabelError as error:
             problems.extend(error.problems)
@@ -228,7 +232,11 @@ def read_pages(
                 fix = "Add the picture, or name the folder that holds it with --images."
                 raise LabelError(page.place, f"has no picture in {page.shelf.shown()}", fix)
             if path in found:
-                raise LabelError(page.place, f"labels {path} again", "Keep one of the two entries.")
+                raise LabelError(
+                    page.place,
+                    f"labels {path} again",
+                    "Keep one of the two entries; between two sources --on-duplicate chooses.",
+                )
             header = size_of(path, page.place)
             objects = read_regions(page.regions, attribute, class_name, problems)
             size = frame(header, objects)

@@ -120,7 +120,8 @@ def read_file(path: Path, shelf: Shelf, sheet: Sheet) -> None:
         raise LabelError(path, f"holds <{root.tag}>, not <annotation>", "Give a Pascal VOC file.")
     name, picture = find_picture(path, text_at(root, "filename"), shelf)
     if name in sheet.places:
-        raise LabelError(path, f"labels {name} again, after {sheet.places[name]}", "Keep one of the two files.")
+        fix = "Keep one of the two files; between two sources --on-duplicate chooses."
+        raise LabelError(path, f"labels {name} again, after {sheet.places[name]}", fix)
     sheet.places[name] = path
     size = read_size(root, path, picture)
     objects, problems = [], list[Problem]()
