@@ -113,6 +113,7 @@ def test_pictures_of_one_name_and_two_addresses_are_two(tmp_path: Path) -> None:
         a_picture(tmp_path / name / "images/001.jpg")
     found = labels.read(paths)
     assert [image.file_name for image in found.dataset.images] == ["one/001.jpg", "two/001.jpg"]
+    assert labels.read([tmp_path / "one", tmp_path / "two"]).dataset == found.dataset
     assert found.pictures == {f"{name}/001.jpg": tmp_path / name / "images/001.jpg" for name in ("one", "two")}
 
 

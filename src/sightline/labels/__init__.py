@@ -47,6 +47,9 @@ PICTURE_FOLDERS = {"voc": "JPEGImages", "via": "", "labelme": ""}
 SIZED = {"ground-truth", "coco"}
 """Formats whose labels always tell the sizes of their pictures."""
 
+OWN = "annotations/all.json"
+"""Where a dataset folder has the labels of all its pictures."""
+
 OUTPUT = "manifests/output/output.manifest"
 """Where a labelling job leaves its result."""
 
@@ -158,11 +161,10 @@ def read_files(paths: Sequence[Path], options: ReadOptions, *, format: str | Non
         read_as(name, group, replace(options, label_attributes=own))
         for (name, group), own in zip(groups, attributes, strict=True)
     ]
-    if len(parts) > 1:  # joined pictures may get other names than those under which a dataset folder has them
-        parts = [
-            replace(part, pictures=in_dataset_folder(group[0], part.dataset)) if name == "coco" else part
-            for (name, group), part in zip(groups, parts, strict=True)
-        ]
+    parts = [
+        replace(part, pictures=in_dataset_folder(group[0], part.dataset)) if name == "coco" else part
+        for (name, group), part in zip(groups, parts, strict=True)
+    ]
     skipped = [problem for part in parts for problem in part.report.skipped]
     if skipped and (on_problem == "error" or not any(part.dataset.images for part in parts)):
         raise LabelError.collected(skipped)
@@ -253,6 +255,8 @@ def label_file(source: str | Path) -> Path:
     output = path / OUTPUT
     if output.is_file():  # a labelling job's output folder, copied whole
         return output
+    if (path / OWN).is_file():
+        return path / OWN
     try:
         if path.is_dir():
             next(path.iterdir(), None)
