@@ -6,6 +6,9 @@ JPEGs of 640 x 480 px with eight boxes each are drawn into a temporary folder, d
 in this process and once in worker processes (the loader's own number for this machine, unless --workers says another). A step
 is forward and backward of one such picture with random weights. Prints each rate and its ratio to the model's; above 1 the
 model never waits for pictures.
+
+A consumer like a GPU comes last: it sleeps for as long as one V100 learned from a batch when Detectron2's zoo was trained
+(R50-FPN: 16 pictures on eight in 0.209 s), and says which share of its time it waits for pictures.
 """
 
 import argparse
@@ -35,6 +38,10 @@ OBJECTS = 8
 
 GRAIN = 8
 """Noise is drawn at one pixel in `GRAIN` and smoothed: such a JPEG has some 120 kB; COCO's have 150 kB on average."""
+
+
+GPU_RATE = 16 / 8 / 0.209
+"""Pictures per second of one V100, by the zoo's table (faster_rcnn_R_50_FPN_3x)."""
 
 
 def a_box(rng: np.random.Generator) -> Box:
@@ -69,6 +76,20 @@ def loader_rate(examples: TrainingSet, pictures: int, batch_size: int, workers: 
     for _ in islice(batches, counted):
         pass
     return counted * batch_size / (time.perf_counter() - began)
+
+
+def waiting_share(examples: TrainingSet, pictures: int, batch_size: int, workers: int) -> float:
+    """Share of its time that a consumer at `GPU_RATE` waits for pictures; without its first batches, as in `loader_rate`."""
+    batches = load_batches(examples, batch_size=batch_size, by_shape=True, start=0, workers=workers)
+    for _ in islice(batches, 1 + 2 * workers):
+        time.sleep(batch_size / GPU_RATE)
+    waited, began = 0.0, time.perf_counter()
+    for _ in range(max(pictures // batch_size, 1)):
+        asked = time.perf_counter()
+        next(batches)
+        waited += time.perf_counter() - asked
+        time.sleep(batch_size / GPU_RATE)
+    return waited / (time.perf_counter() - began)
 
 
 def step_rate(example: Example, steps: int) -> float:
@@ -111,6 +132,7 @@ def main() -> None:
         records, size = draw_pictures(Path(folder), options.pictures)
         examples = TrainingSet(records, Path(folder), how, color_order="BGR", seed=0)
         rates = {workers: loader_rate(examples, options.pictures, options.batch, workers) for workers in {0, options.workers}}
+        shares = {workers: waiting_share(examples, options.pictures, options.batch, workers) for workers in rates}
         (batch,) = islice(load_batches(examples, batch_size=1, by_shape=True, start=0, workers=0), 1)
     model = step_rate(batch[0], options.steps)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, ", end="")
@@ -122,7 +144,8 @@ def main() -> None:
     print(f"{'R50-FPN forward and backward':32} {model:8.3f} pictures/s")
     for workers, rate in sorted(rates.items()):
         who = "in this process" if workers == 0 else f"workers: {workers}"
-        print(f"{f'loader, {who}':32} {rate:8.3f} pictures/s, ratio loader / model: {rate / model:.1f}")
+        print(f"{f'loader, {who}':32} {rate:8.3f} pictures/s, ratio loader / model: {rate / model:.1f}", end="")
+        print(f"; / GPU's {GPU_RATE:.1f} pictures/s: {rate / GPU_RATE:.1f}, which waits {shares[workers]:.1%} of its time")
 
 
 if __name__ == "__main__":
