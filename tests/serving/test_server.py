@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from builders import C4, CASCADE, DC5, MASKS, PROPOSALS_ONLY, RETINANET, a_config, a_detector
 
 from sightline.errors import BundleError, MissingDependencyError, RunError
-from sightline.records import Model
-from sightline.serving.server import address_of, listen, running, serve
+from sightline.images import shortest_edge_size
+from sightline.records import ImageSize, Model
+from sightline.serving.server import WARM_SIZE, address_of, listen, running, serve, warm
 
 JPEG = {"Content-Type": "image/jpeg"}
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
@@ -202,6 +204,24 @@ def test_signal_handlers_are_given_back() -> None:
     with pytest.raises(BundleError):
         serve("m", port=0, load=lambda *_, **__: Model(lambda images: images[99], (), "m"))
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_the_warm_up_costs_little_of_what_a_photograph_does() -> None:
+    """By Detectron2's usual sizes, to which every picture is brought."""
+    strip, photograph = (shortest_edge_size(size, 800, 1333) for size in (WARM_SIZE, ImageSize(1080, 1920)))
+    assert strip == (32, 1333)
+    assert 20 * strip.height * strip.width < photograph.height * photograph.width
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [(), MASKS, CASCADE, PROPOSALS_ONLY, C4, DC5, RETINANET],
+    ids=["Faster R-CNN", "masks", "cascade", "proposals", "C4", "DC5", "RetinaNet"],
+)
+def test_every_detector_takes_the_warm_up(overrides: tuple[str, ...]) -> None:
+    from sightline.model.build import build_predictor
+
+    warm(Model(build_predictor(a_detector(*overrides), a_config(*overrides)), ("a", "b"), "here"))
 
 
 def test_importing_the_server_needs_neither_torch_nor_its_extras() -> None:

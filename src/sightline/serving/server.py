@@ -24,7 +24,7 @@ import numpy as np
 
 from sightline.errors import BundleError, RunError, SightlineError
 from sightline.optional import require
-from sightline.records import Model
+from sightline.records import ImageSize, Model
 from sightline.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ LOG = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers: they must be the ones to close an idle connection
-WARM_SIDE_PX = 64
+WARM_SIZE = ImageSize(8, 333)
+"""A strip: detectors enlarge a picture until a side has its limit, and 32 x 1333 px are a thirtieth of a photograph's work."""
+
 POLL_S = 0.01
 OWN_FILES = 64  # file descriptors that the process needs beside its connections
 ANY_PORT = range(0, 1)
@@ -301,7 +303,7 @@ def curl(address: str) -> str:
 def warm(model: Model) -> None:
     """Predict once, so that the first client does not pay for lazy start-up and a model that cannot predict never gets one."""
     try:
-        model.predict([np.full((WARM_SIDE_PX, WARM_SIDE_PX, 3), 127, np.uint8)])
+        model.predict([np.full((*WARM_SIZE, 3), 127, np.uint8)])
     except Exception as error:
         raise BundleError(
             model.origin, f"was loaded but cannot predict ({error!r})", "Check its configuration and weights."
