@@ -61,6 +61,7 @@ benchmark: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_cpu.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_memory.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/serve_speed.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
