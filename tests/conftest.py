@@ -1,6 +1,8 @@
 """What several rooms' tests share."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("sightline", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sightline")
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """Commands set up logging for their process, which is all tests' here."""
+    loggers = [logging.getLogger(name) for name in ("sightline", "sightline.serving", "uvicorn", "uvicorn.error")]
+    before = [(logger.level, logger.propagate, logger.disabled, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, propagate, disabled, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, disabled
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def make(name: str, folder: Path) -> Specimen:
             a_dataset(format in {"coco", "via", "labelme"}),
             folder / file if one_file else folder,
             format=format,
-            prefix="s3://b",
+            **({"prefix": "s3://b"} if format == "ground-truth" else {}),
         )
         if name == "yolo-text":
             file = str(next(folder.rglob("labels/**/1.txt")).relative_to(folder))

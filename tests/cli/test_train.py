@@ -1,10 +1,8 @@
 """`sightline train` as people type it: what its options reach, and what is refused with the option's name."""
 
 import json
-import logging
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +20,6 @@ SHORT = [*TINY.split(), "SOLVER.MAX_ITER", "2"]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return a_dataset_folder(tmp_path_factory.mktemp("data") / "data", train=6, val=2, late=2)
-
-
-@pytest.fixture(autouse=True)
-def no_log_left() -> Iterator[None]:
-    """The command logs to the standard error of its process, which is a test's own here."""
-    yield
-    logging.getLogger("sightline").handlers.clear()
 
 
 def sightline(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
