@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 HEIGHT, WIDTH = 1080, 1920
 CLIENTS, BATCH, CLASSES = 16, 8, 80
 OVERLOAD_CLIENTS, MAX_WAITING = 64, 16
-PAUSE_S = 0.1  # of a client that is refused; the server asks for ten times that
+PAUSE_S = 1  # of a client that is refused: what Retry-After asks
 START_LIMIT_S = 120
 SCORES_APART = 10
 CONFIGURATIONS = {"small": "small", "r50": "COCO-Detection/faster_rcnn_R_50_FPN_3x"}
