@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from sightline.evaluation.results import check_results, check_truth
 from sightline.records import ImageSize
 from sightline.reporting.write import write_comparison, write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 HOSTILE = "</script><b onclick=alert(1)>cat</b>", 'dog"><img src=x onerror=alert(1)>', "bee & 'co' {{ 7 }} $1"
 READ = ("h1", "p", ".soft", "td", "th button", ".slide label", ".counts dt", ".counts dd", ".matrix .right", "button",
         ".matrix .wrong button", ".tile dt", "figcaption li", ".controls label", ".list.warning li", ".chart text")  # fmt: skip
@@ -83,14 +80,8 @@ def report(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium.new_context(viewport={"width": 1200, "height": 800})
-        chromium.close()
+def browser(chromium: Any) -> Any:
+    return chromium.new_context(viewport={"width": 1200, "height": 800})
 
 
 @pytest.fixture(scope="module")

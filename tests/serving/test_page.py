@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from sightline.serving.server import running
 from sightline.serving.settings import Settings
 from sightline.wire import run_lengths
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ALPHA = """() => {
     const canvas = document.getElementById("masks");
     const paint = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -26,18 +24,11 @@ ALPHA = """() => {
         Array.from({length: canvas.width}, (_, x) => paint.data[4 * (y * canvas.width + x) + 3]));
 }"""
 """The alpha of the painted masks, row by row."""
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+def browser(chromium: Any) -> Any:
+    return chromium
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page of a check in a real browser. Needs Debian's chromium and playwright; skipped where they are not."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from sightline.records import ImageSize
 from sightline.view.check_page import Numbers, Row, Shown, check_page
 from sightline.view.pages import Outline, picture_uri
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 READ = ("h1", ".soft", "td", "th button", ".badge.grave", ".badge.warning", ".badge.note", "a", ".chart text", ".tile dt")
 CONTRAST = """(node) => {
     const shares = [0.2126, 0.7152, 0.0722];
@@ -56,14 +53,8 @@ def made(some: list[Row] | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium.new_context(viewport={"width": 1200, "height": 800})
-        chromium.close()
+def browser(chromium: Any) -> Any:
+    return chromium.new_context(viewport={"width": 1200, "height": 800})
 
 
 @pytest.fixture

@@ -129,6 +129,14 @@ def read_manifest(content: bytes, where: str) -> Mapping[str, object]:
     return dict(manifest)
 
 
+def manifest_names(files: Files) -> tuple[str, ...]:
+    """The class names that travel with a model; none with Detectron2's own folders."""
+    names = files.manifest.get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BundleError(f"{files.where}: bundle.json", f"class_names is {json.dumps(names)[:80]}", "Pack the bundle again.")
+    return tuple(names)
+
+
 def check_sums(members: Mapping[str, bytes], manifest: Mapping[str, object], where: str) -> None:
     """Nothing, if every file that the manifest lists is there and unchanged; `code/` aside, which `describe` tells about."""
     listed = manifest.get("files", {})

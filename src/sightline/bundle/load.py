@@ -1,11 +1,10 @@
 """MODEL, as every command takes it, to a callable detector with its class names."""
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sightline.bundle.archive import Files, read_model_files
+from sightline.bundle.archive import Files, manifest_names, read_model_files
 from sightline.bundle.thresholds import usable_thresholds
 from sightline.coco import CLASSES_2017
 from sightline.config.architecture import class_count, proposes_only, with_score_threshold
@@ -65,13 +64,6 @@ def config_of(files: Files) -> Config:
     """The configuration that travels with the weights."""
     where = f"{files.where}: config.yaml"
     return load_values(dict(flatten(parse_yaml(files.config, where), "")), where)
-
-
-def manifest_names(files: Files) -> tuple[str, ...]:
-    names = files.manifest.get("class_names", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BundleError(f"{files.where}: bundle.json", f"class_names is {json.dumps(names)[:80]}", "Pack the bundle again.")
-    return tuple(names)
 
 
 def names_for(config: Config, names: Sequence[str], where: str) -> tuple[str, ...]:

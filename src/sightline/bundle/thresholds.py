@@ -14,6 +14,7 @@ from sightline.bundle.archive import (
     MANIFEST,
     RUN_THRESHOLDS,
     Files,
+    manifest_names,
     read_archive,
     read_manifest,
     read_model_files,
@@ -45,7 +46,7 @@ def store_thresholds(model: str | Path, thresholds: Mapping[str, float], chosen_
         raise BundleError(model, "is neither a run nor a bundle", "Pack it first: sightline bundle pack.")
     told = {"chosen_for": chosen_for, "weights": sha256(files.weights), "per_class": dict(thresholds)}
     described = Files(files.where, files.weights, files.config, {**files.manifest, "thresholds": told})
-    thresholds_of(described, class_names_of(files))
+    thresholds_of(described, manifest_names(files))
     if path.is_dir() and not (path / MANIFEST).is_file():
         write_json(path / RUN_THRESHOLDS, told, indent=1)
     elif path.is_dir():
@@ -60,12 +61,6 @@ def store_thresholds(model: str | Path, thresholds: Mapping[str, float], chosen_
         write_archive(members, archive)
         with atomic_write(path) as file:
             file.write(archive.getbuffer())
-
-
-def class_names_of(files: Files) -> tuple[str, ...]:
-    """The class names that travel with a model; none for Detectron2's own folders."""
-    names = files.manifest.get("class_names", [])
-    return tuple(names) if isinstance(names, list) else ()
 
 
 def thresholds_of(files: Files, class_names: Sequence[str]) -> tuple[float, ...] | None:
@@ -95,7 +90,7 @@ def carried(files: Files, weights: bytes, class_names: Sequence[str]) -> dict[st
     Raises:
         BundleError: as `thresholds_of`.
     """
-    thresholds = thresholds_of(files, class_names_of(files) or class_names)
+    thresholds = thresholds_of(files, manifest_names(files) or class_names)
     told = files.manifest.get("thresholds")
     if thresholds is None or not isinstance(told, dict):
         return {}
