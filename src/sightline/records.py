@@ -8,7 +8,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +161,29 @@ class Detections:
 
 Predict = Callable[[Sequence[Image]], list[Detections]]
 """The one callable that evaluation, serving and batch prediction know: a torch model, a remote server, a test's fake."""
+
+
+@runtime_checkable
+class StagedPredict(Protocol):
+    """A `Predict` on this machine whose stages can be called, and timed, one by one.
+
+    `detections(found, size)` of each of `found([resized(image), ...], sizes)` is what `__call__` gives. What `found` gives is
+    the predictor's own business: one thing a picture, on whatever device it works.
+    """
+
+    def __call__(self, images: Sequence[Image], /) -> list[Detections]: ...
+
+    def resized(self, image: Image, /) -> Image:
+        """The (H, W, 3) picture at the detector's size."""
+        ...
+
+    def found(self, resized: Sequence[Image], sizes: Sequence[ImageSize], /) -> Sequence[Any]:
+        """The model alone: what is in pictures of `sizes`, given at the detector's size; boxes in pixels of `sizes`."""
+        ...
+
+    def detections(self, found: Any, size: ImageSize, /) -> Detections:
+        """One picture's, as numpy arrays on the CPU; masks over the whole picture."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from builders import MASKS, a_detector, a_painting
 
 from sightline.geometry.masks import decode
 from sightline.model.predictor import Predictor
-from sightline.records import Detections, Image, ImageSize
+from sightline.records import Detections, Image, ImageSize, StagedPredict
 
 
 def a_predictor(**changes: object) -> Predictor:
@@ -45,6 +45,16 @@ def test_the_same_picture_gives_the_same_bits() -> None:
     (one,), (again,) = predict([a_photo(90, 120)]), predict([a_photo(90, 120)])
     assert len(one) > 0
     assert_same(one, again)
+
+
+def test_its_stages_one_by_one_give_the_same() -> None:
+    predict = a_predictor()
+    assert isinstance(predict, StagedPredict)
+    pictures = [a_photo(90, 120, seed=1), a_photo(40, 40, seed=2)]
+    sizes = [ImageSize(90, 120), ImageSize(40, 40)]
+    found = predict.found([predict.resized(picture) for picture in pictures], sizes)
+    for staged, whole in zip(map(predict.detections, found, sizes), predict(pictures), strict=True):
+        assert_same(staged, whole)
 
 
 def test_pictures_of_a_batch_keep_their_order_and_sizes() -> None:

@@ -38,7 +38,7 @@ class Predictor:
             return []
         sizes = [ImageSize(*image.shape[:2]) for image in images]
         found = self.found([self.resized(image) for image in images], sizes)
-        return [to_detections(f, size) for f, size in zip(found, sizes, strict=True)]
+        return [self.detections(one, size) for one, size in zip(found, sizes, strict=True)]
 
     def found(self, resized: Sequence[Image], sizes: Sequence[ImageSize]) -> list[Found]:
         """What is in pictures of `sizes`, given at the detector's size; boxes are in pixels of `sizes`."""
@@ -48,6 +48,10 @@ class Predictor:
             detect_varied(self.detector, image, size, self.variations, self.color_order)
             for image, size in zip(resized, sizes, strict=True)
         ]
+
+    def detections(self, found: Found, size: ImageSize) -> Detections:
+        """The same on the CPU, of one picture of `size`."""
+        return to_detections(found, size)
 
 
 def to_detections(found: Found, size: ImageSize) -> Detections:
