@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torchvision.ops import batched_nms
 
 from sightline.model.boxes import clip
 from sightline.model.instances import Found, Sampled
 from sightline.model.losses import BoxLoss, concatenated
 from sightline.model.norms import Conv, fill_msra, fill_normal, fill_xavier
+from sightline.model.operators import batched_nms
 from sightline.records import ImageSize
 
 

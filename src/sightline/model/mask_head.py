@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torchvision.ops import roi_align
 
 from sightline.geometry.masks import Bitmap, Mask, encode_at, in_grid
 from sightline.model.norms import Conv, fill_msra, fill_normal
+from sightline.model.operators import roi_align
 from sightline.records import ImageSize, Rle
 
 THRESHOLD = 0.5
@@ -78,7 +78,7 @@ def bitmap_grid(bitmap: Bitmap, box: Tensor, side: int) -> Tensor:
     """(side, side): RoIAlign of an (H, W) bitmap over `box` (4,), cut at one half, as Detectron2's BitMasks do."""
     picture = torch.from_numpy(bitmap)[None, None].float()
     roi = torch.cat((torch.zeros(1), box))[None]
-    grid: Tensor = roi_align(picture, roi, (side, side), 1.0, 0, True)[0, 0] >= THRESHOLD
+    grid: Tensor = roi_align(picture, roi, side, scale=1.0, sampling_ratio=0, aligned=True)[0, 0] >= THRESHOLD
     return grid
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
+from sightline.model.operators import roi_align
 from sightline.model.roi_rows import roi_align_rows
 
 CANONICAL_LEVEL, CANONICAL_SIZE = 4, 224
@@ -56,10 +56,14 @@ class Pooler(nn.Module):
         return torch.cat(parts).index_select(0, torch.cat(places).argsort())
 
     def pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
-        pooled: Tensor = roi_align(
-            feature, rois.to(feature.dtype), (self.resolution, self.resolution), 1.0 / stride, self.sampling_ratio, self.aligned
+        return roi_align(
+            feature,
+            rois.to(feature.dtype),
+            self.resolution,
+            scale=1.0 / stride,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
         )
-        return pooled
 
 
 def learns_on_cpu(features: Sequence[Tensor]) -> bool:

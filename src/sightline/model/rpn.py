@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torchvision.ops import batched_nms
 
 from sightline.model.anchors import AnchorGrid
 from sightline.model.boxes import clip, nonempty, pairwise_iou
@@ -16,6 +15,7 @@ from sightline.model.instances import Proposals, Targets
 from sightline.model.losses import BoxLoss
 from sightline.model.matching import IGNORE, Matcher, sample
 from sightline.model.norms import Conv, fill_normal
+from sightline.model.operators import batched_nms
 from sightline.records import ImageSize
 
 
