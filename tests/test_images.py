@@ -15,6 +15,7 @@ from sightline.errors import ImageError
 from sightline.images import (
     FORMATS,
     Header,
+    InputSize,
     Limits,
     check_image,
     decode_image,
@@ -215,3 +216,15 @@ def test_resize() -> None:
     assert resize(colours(), ImageSize(6, 10)).shape == (6, 10, 3)
     same = colours()
     assert resize(same, ImageSize(12, 20)) is same
+
+
+@pytest.mark.parametrize(
+    ("size", "divisor", "padded"),
+    [((750, 1333), 32, (768, 1344)), ((800, 1088), 32, (800, 1088)), ((1, 33), 32, (32, 64)), ((750, 1333), 0, (750, 1333))],
+)
+def test_what_a_picture_is_padded_to(size: tuple[int, int], divisor: int, padded: tuple[int, int]) -> None:
+    assert InputSize(800, 1333, divisor).padded(ImageSize(*size)) == padded
+
+
+def test_the_size_of_an_input_is_that_of_the_shortest_edge() -> None:
+    assert InputSize(80, 133, 32).resized(np.zeros((108, 192, 3), np.uint8)).shape == (75, 133, 3)

@@ -205,3 +205,28 @@ def resize(image: Image, size: ImageSize) -> Image:
     if image.shape[:2] == tuple(size):
         return image
     return np.asarray(Pillow.fromarray(image).resize((size.width, size.height), Pillow.Resampling.BILINEAR))
+
+
+@dataclass(frozen=True, slots=True)
+class InputSize:
+    """How a detector wants its pictures. A predictor that has one as `input_size` says that `resized` does no more than this.
+
+    The server then resizes beside the model, in other threads and processes, and puts pictures together that pad to one size:
+    padding to another one changes numbers near the border.
+
+    min_size, max_size: pixels, of the shorter and the longer side
+    divisor:            batches are padded to multiples of it
+    """
+
+    min_size: int
+    max_size: int
+    divisor: int
+
+    def resized(self, image: Image) -> Image:
+        """The (H, W, 3) picture at the detector's size."""
+        return resize(image, shortest_edge_size(ImageSize(*image.shape[:2]), self.min_size, self.max_size))
+
+    def padded(self, size: ImageSize) -> ImageSize:
+        """What a resized picture of `size` is alone in a batch. Where it is equal, a batch gives the numbers of each alone."""
+        step = max(self.divisor, 1)
+        return ImageSize(-(-size.height // step) * step, -(-size.width // step) * step)

@@ -169,6 +169,7 @@ class StagedPredict(Protocol):
 
     `detections(found, size)` of each of `found([resized(image), ...], sizes)` is what `__call__` gives. What `found` gives is
     the predictor's own business: one thing a picture, on whatever device it works.
+    One that also has `input_size`, an `images.InputSize`, is resized for and batched by the server accordingly.
     """
 
     def __call__(self, images: Sequence[Image], /) -> list[Detections]: ...

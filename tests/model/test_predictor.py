@@ -57,6 +57,21 @@ def test_its_stages_one_by_one_give_the_same() -> None:
         assert_same(staged, whole)
 
 
+def test_pictures_that_pad_to_one_size_give_in_a_batch_what_they_give_alone() -> None:
+    """The promise that the server batches by: the same numbers up to float noise, also at the border."""
+    predict = a_predictor(min_size=64, max_size=96)
+    pictures = [a_photo(64, 96, seed=1), a_photo(120, 166, seed=2), a_photo(60, 81, seed=3)]
+    resized = [ImageSize(*predict.resized(picture).shape[:2]) for picture in pictures]
+    assert len(set(resized)) == 3
+    assert {predict.input_size.padded(size) for size in resized} == {ImageSize(64, 96)}
+    for together, picture in zip(predict(pictures), pictures, strict=True):
+        (alone,) = predict([picture])
+        assert len(alone) > 0
+        np.testing.assert_array_equal(together.labels, alone.labels)
+        np.testing.assert_allclose(together.scores, alone.scores, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(together.boxes, alone.boxes, rtol=0, atol=1e-3)
+
+
 def test_pictures_of_a_batch_keep_their_order_and_sizes() -> None:
     pictures = [a_photo(90, 120, seed=1), a_photo(40, 40, seed=2), a_photo(120, 90, seed=3)]
     assert [found.size for found in a_predictor()(pictures)] == [ImageSize(90, 120), ImageSize(40, 40), ImageSize(120, 90)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sightline.images import resize, shortest_edge_size
+from sightline.images import InputSize
 from sightline.model.detector import Detector
 from sightline.model.instances import Found
 from sightline.model.mask_head import pasted
@@ -26,11 +26,12 @@ class Predictor:
         self, detector: Detector, *, min_size: int, max_size: int, color_order: str, variations: Variations | None = None
     ) -> None:
         self.detector = detector.eval()
-        self.min_size, self.max_size, self.color_order, self.variations = min_size, max_size, color_order, variations
+        self.input_size = InputSize(min_size, max_size, detector.size_divisor)
+        self.color_order, self.variations = color_order, variations
 
     def resized(self, image: Image) -> Image:
         """The (H, W, 3) picture at the detector's size."""
-        return resize(image, shortest_edge_size(ImageSize(*image.shape[:2]), self.min_size, self.max_size))
+        return self.input_size.resized(image)
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
         """One `Detections` a picture. All pictures run as one batch, padded to the largest."""
