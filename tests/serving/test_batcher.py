@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from sightline.errors import RequestError
 from sightline.serving.batcher import Batcher
 
 PATIENT_S = 60.0  # a batch that waits for more, in a test, waits for an event and never for the clock
@@ -28,8 +29,17 @@ class Doubler:
         return [2 * item for item in items]
 
 
-def batcher(model: Doubler, *, max_size: int = 4, max_wait_s: float = 0.0, parity: bool = False) -> Batcher[int, int]:
-    return Batcher(model, max_size=max_size, max_wait_s=max_wait_s, key=lambda item: item % 2 if parity else 0)
+def batcher(
+    model: Doubler, *, max_size: int = 4, max_wait_s: float = 0.0, parity: bool = False, lanes: int = 1
+) -> Batcher[int, int]:
+    return Batcher(
+        model,
+        max_size=max_size,
+        max_wait_s=max_wait_s,
+        key=lambda item: item % 2 if parity else 0,
+        lanes=lambda: lanes,
+        most_lanes=lanes,
+    )
 
 
 async def until(semaphore: threading.Semaphore) -> None:
@@ -183,5 +193,59 @@ def test_draining_answers_everything_accepted() -> None:
         release(model)
         await drained
         assert await answers(calls) == [200, 2, 4, 6]
+
+    asyncio.run(scenario())
+
+
+def test_several_lanes_take_a_batch_each() -> None:
+    """The second starts while the first is still out; what comes then waits for the one that is back first."""
+
+    async def scenario() -> None:
+        model = Doubler(stopped=True)
+        batch = batcher(model, max_wait_s=PATIENT_S, lanes=2)
+        first, second = await held(model, batch, [1])
+        await until(model.started)
+        assert model.batches == [[100], [1]]
+        third = asyncio.create_task(batch(3))
+        await asyncio.sleep(0)
+        drained = asyncio.create_task(batch.drain())
+        release(model)
+        await drained
+        assert await answers([first, second, third]) == [200, 2, 6]
+        assert model.batches == [[100], [1], [3]]
+
+    asyncio.run(scenario())
+
+
+def test_without_lanes_everything_waits_until_there_is_one() -> None:
+    async def scenario() -> None:
+        model, lanes = Doubler(), [0]
+        batch: Batcher[int, int] = Batcher(model, max_size=4, max_wait_s=0, key=lambda item: 0, lanes=lambda: lanes[0])
+        call = asyncio.create_task(batch(5))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (model.batches, len(batch.waiting)) == ([], 1)
+        lanes[0] = 1
+        batch.dispatch()
+        assert await call == 10
+        await batch.drain()
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_is_for_the_whole_batch_and_not_tried_again() -> None:
+    class Refusing(Doubler):
+        def __call__(self, items: Sequence[int]) -> list[int]:
+            super().__call__(items)
+            raise RequestError("model", "was lost", "Try again.", status=503)
+
+    async def scenario() -> None:
+        model = Refusing(stopped=True)
+        batch = batcher(model)
+        calls = await held(model, batch, [1, 2])
+        release(model)
+        assert [type(answer) for answer in await answers(calls)] == [RequestError] * 3
+        assert model.batches == [[100], [1, 2]]
+        await batch.drain()
 
     asyncio.run(scenario())

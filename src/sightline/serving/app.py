@@ -20,17 +20,25 @@ from sightline.records import Model
 from sightline.serving.metrics import TEXT, Metrics, Now
 from sightline.serving.openapi import SINGLE, Handler, Operation, document, routes, template_of
 from sightline.serving.page import PAGE_HEADERS, page
-from sightline.serving.service import Intake, Service
+from sightline.serving.service import Intake, Service, Workers
 from sightline.serving.settings import Settings
 from sightline.serving.watch import Watch, no_such_route, refuse
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
-def create_app(model: Model | Future[Model], settings: Settings | None = None, metrics: Metrics | None = None) -> Starlette:
-    """The app around a model, or around one that is still loading: it answers 503 until `model` is done."""
+def create_app(
+    model: Model | Future[Model],
+    settings: Settings | None = None,
+    metrics: Metrics | None = None,
+    workers: Workers | None = None,
+) -> Starlette:
+    """The app around a model, or around one that is still loading: it answers 503 until `model` is done.
+
+    workers: the processes that the model lives in; None: it is in this one
+    """
     intake = Intake(settings or Settings(), metrics or Metrics())
-    service = Service(model, intake)
+    service = Service(model, intake, workers)
 
     def now() -> Now:
         return Now(
@@ -39,6 +47,8 @@ def create_app(model: Model | Future[Model], settings: Settings | None = None, m
             connections=intake.metrics.connections,
             models=int(service.future.done()),
             ready=service.ready,
+            workers=workers.alive if workers else 0,
+            restarts=workers.restarts if workers else 0,
         )
 
     async def show_metrics(_: Request) -> Response:
@@ -47,6 +57,7 @@ def create_app(model: Model | Future[Model], settings: Settings | None = None, m
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with intake.open():
+            service.open()
             yield
             await service.close()
 

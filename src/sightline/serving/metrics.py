@@ -47,6 +47,8 @@ class Now:
     connections: open
     models:      loaded
     ready:       the model can predict; of many, all can
+    workers:     processes that hold the model and can predict; 0 where it is in the server's own
+    restarts:    of workers, until now
     """
 
     waiting: int
@@ -54,6 +56,8 @@ class Now:
     connections: int
     models: int
     ready: bool
+    workers: int = 0
+    restarts: int = 0
 
 
 @dataclass(slots=True)
@@ -82,8 +86,11 @@ class Metrics:
             ("sightline_connections", "Open connections.", now.connections),
             ("sightline_models", "Loaded models.", now.models),
             ("sightline_ready", "1 when the model can predict.", int(now.ready)),
+            ("sightline_workers", "Processes that hold the model and can predict.", now.workers),
         ):
             lines += [*heading(name, "gauge", told), f"{name} {value}"]
+        name, told = "sightline_worker_restarts_total", "Workers that took the place of one that ended."
+        lines += [*heading(name, "counter", told), f"{name} {now.restarts}"]
         return "\n".join(lines) + "\n"
 
 

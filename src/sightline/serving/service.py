@@ -1,7 +1,7 @@
 """A model behind HTTP: `Intake` is what all models of a server share, `Service` is one of them.
 
-A request's way: header, room, body (read) -> a place among the decoded pictures (queue) -> decode -> the batcher (queue) ->
-model -> encode. Each is a stage of `/metrics`.
+A request's way: header, room, body (read) -> a place among the decoded pictures (queue) -> decode and resize -> the batcher
+(queue) -> model -> masks and text (encode). Each is a stage of `/metrics`.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import TypeVar
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
@@ -19,17 +19,43 @@ from starlette.responses import JSONResponse, Response
 
 from sightline import wire
 from sightline.errors import RequestError
-from sightline.records import Detections, Image, Model
+from sightline.records import Detections, ImageSize, Model
 from sightline.serving.asked import Asked, read_body
 from sightline.serving.batcher import Batcher, Times
 from sightline.serving.metrics import Metrics
 from sightline.serving.settings import Settings
+from sightline.serving.stages import Picture, Stages, stages_of
 from sightline.serving.watch import RETRY_AFTER_S
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PROBE_SIDE_PX = 64
+LAST_S = 1.0
+"""For batches that are still in the workers' hands when the server has answered, or cut, everyone: nobody waits for them."""
+
+
+class Workers(Protocol):
+    """The processes of a model that does not live in the server's own, as `pool.Pool`.
+
+    alive:    workers that can predict
+    lanes:    batches that they take at once
+    restarts: workers that were started in the place of one that ended
+    """
+
+    on_change: Callable[[], object]
+
+    @property
+    def alive(self) -> int: ...
+
+    @property
+    def lanes(self) -> int: ...
+
+    @property
+    def restarts(self) -> int: ...
+
+    @property
+    def count(self) -> int: ...
 
 
 class Intake:
@@ -48,7 +74,7 @@ class Intake:
         self.decoded = asyncio.Semaphore(self.settings.max_decoded)
         with (
             ThreadPoolExecutor(self.settings.decode_threads, thread_name_prefix="decode") as self.decoders,
-            ThreadPoolExecutor(1, thread_name_prefix="encode") as self.encoder,
+            ThreadPoolExecutor(self.settings.decode_threads, thread_name_prefix="encode") as self.encoder,
         ):
             yield
 
@@ -65,22 +91,23 @@ class Intake:
         self.metrics.stages["read"].observe(time.perf_counter() - began)
         return body
 
-    async def decode(self, body: bytes, asked: Asked) -> Image:
-        """The body's picture, decoded beside the model."""
+    async def decode(self, body: bytes, asked: Asked, stages: Stages) -> Picture:
+        """The body's picture, decoded and resized beside the model."""
         began = time.perf_counter()
-        decode = partial(wire.decode_picture, body, asked.content_type, self.settings.limits, asked.npy_format)
-        picture = await asyncio.get_running_loop().run_in_executor(self.decoders, decode)
+
+        def decoded() -> Picture:
+            image = wire.decode_picture(body, asked.content_type, self.settings.limits, asked.npy_format)
+            return stages.picture(image)
+
+        picture = await asyncio.get_running_loop().run_in_executor(self.decoders, decoded)
         self.metrics.stages["decode"].observe(time.perf_counter() - began)
         return picture
 
-    async def encode(self, detections: Detections, class_names: Sequence[str], answer_type: str) -> Response:
-        """The answer. Masks are much text: they are written in a thread, so that nobody else waits for it."""
+    async def encode(self, finish: Callable[[], Detections], light: bool, class_names: Sequence[str], kind: str) -> Response:
+        """The answer. light: it is little work, so it is done at once; masks are much text, nobody else shall wait for them."""
         began = time.perf_counter()
-        if detections.masks:
-            work = partial(encode, detections, class_names, answer_type)
-            response = await asyncio.get_running_loop().run_in_executor(self.encoder, work)
-        else:
-            response = encode(detections, class_names, answer_type)
+        work = partial(encode, finish, class_names, kind)
+        response = work() if light else await asyncio.get_running_loop().run_in_executor(self.encoder, work)
         self.metrics.stages["encode"].observe(time.perf_counter() - began)
         return response
 
@@ -88,28 +115,39 @@ class Intake:
 class Service:
     """One model: the batcher before it, and whether it still predicts.
 
-    future: the model, loaded or still loading
-    broken: why the last self-test failed; None while the model predicts
+    future:  the model, loaded or still loading
+    workers: the processes that it lives in; None: in this one
+    broken:  why the last self-test failed; None while the model predicts
     """
 
-    def __init__(self, model: Model | Future[Model], intake: Intake) -> None:
+    def __init__(self, model: Model | Future[Model], intake: Intake, workers: Workers | None = None) -> None:
         self.future = model if isinstance(model, Future) else already(model)
         self.intake, self.settings, self.metrics = intake, intake.settings, intake.metrics
+        self.workers = workers
         self.broken: Exception | None = None
         self.probing: asyncio.Task[None] | None = None
-        self.batcher: Batcher[Image, Detections] = Batcher(
-            self.predict,
+        self.batcher: Batcher[Picture, Any] = Batcher(
+            self.find,
             max_size=self.settings.max_batch,
             max_wait_s=self.settings.max_wait_s,
-            key=lambda image: image.shape,
+            key=lambda picture: self.stages.key(picture.pixels),
             sizes=self.metrics.batches.observe,
+            lanes=lambda: 1 if workers is None else workers.lanes,
+            most_lanes=1 if workers is None else workers.count,
         )
+
+    def open(self) -> None:
+        """In the loop that everything runs in from now on: hear of workers that come and go."""
+        if self.workers is not None:
+            self.workers.on_change = partial(asyncio.get_running_loop().call_soon_threadsafe, self.batcher.dispatch)
 
     async def close(self) -> None:
         """Return when everything accepted is answered."""
         if self.probing is not None:
             self.probing.cancel()
-        await self.batcher.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self.workers is None else LAST_S):
+                await self.batcher.drain()
 
     def loaded(self) -> Model:
         """The model.
@@ -123,15 +161,22 @@ class Service:
             raise RequestError("model", "could not be loaded", "The server's log tells why.", status=500)
         return self.future.result()
 
-    def predict(self, images: Sequence[Image]) -> list[Detections]:
-        return self.future.result().predict(images)
+    @cached_property
+    def stages(self) -> Stages:
+        return stages_of(self.future.result().predict)
+
+    def find(self, pictures: Sequence[Picture]) -> Sequence[Any]:
+        return self.stages.found([one.pixels for one in pictures], [one.size for one in pictures])
 
     @property
     def ready(self) -> bool:
-        return self.future.done() and not self.future.exception() and self.broken is None
+        well = self.future.done() and not self.future.exception() and self.broken is None
+        return well and (self.workers is None or self.workers.alive > 0)
 
     async def ping(self, _: Request) -> Response:
         self.loaded()
+        if self.workers is not None and not self.workers.alive:
+            raise RequestError("model", "has lost its workers", "Try again in a few seconds: others are started.", status=503)
         if self.broken is not None:
             self.test_model()  # it may have recovered
             raise RequestError("model", "cannot predict", "The server's log tells why; restart the server.", status=500)
@@ -148,7 +193,8 @@ class Service:
             done = self.batcher.done
             try:
                 async with asyncio.timeout(self.settings.timeout_s):
-                    await self.batcher(np.full((PROBE_SIDE_PX, PROBE_SIDE_PX, 3), 127, np.uint8))
+                    image = np.full((PROBE_SIDE_PX, PROBE_SIDE_PX, 3), 127, np.uint8)
+                    await self.batcher(await asyncio.to_thread(self.stages.picture, image))
                 self.broken = None
             except Exception as error:
                 if isinstance(error, TimeoutError) and self.batcher.done > done:
@@ -179,8 +225,13 @@ class Service:
         intake.check_room()
         intake.waiting += 1
         try:
-            detections = await self.in_time(request, partial(self.detect, body, asked))
-            response = await intake.encode(asked.of(detections, model.thresholds), model.class_names, asked.answer_type)
+            found, size = await self.in_time(request, partial(self.detect, body, asked))
+
+            def finish() -> Detections:
+                return asked.of(self.stages.detections(found, size), model.thresholds)
+
+            light = isinstance(found, Detections) and not found.masks
+            response = await intake.encode(finish, light, model.class_names, asked.answer_type)
         except (RequestError, ClientDisconnect):
             raise
         except Exception:
@@ -210,17 +261,18 @@ class Service:
             self.test_model()
             raise RequestError("model", late, "Send a smaller picture, or give the server more time.", status=504) from error
 
-    async def detect(self, body: bytes, asked: Asked, times: Times) -> Detections:
-        """Decode beside the model, then wait for a place in its next batch."""
+    async def detect(self, body: bytes, asked: Asked, times: Times) -> tuple[Any, ImageSize]:
+        """What the model found, and the picture's size: decoded beside the model, then in its next batch that has a place."""
         clock = asyncio.get_running_loop().time
         began = clock()
         async with self.intake.decoded:
             waited_s = clock() - began
-            detections = await self.batcher(await self.intake.decode(body, asked), times)
+            picture = await self.intake.decode(body, asked, self.stages)
+            found = await self.batcher(picture, times)
         if times.arrived is not None and times.started is not None and times.ended is not None:
             self.metrics.stages["queue"].observe(waited_s + times.started - times.arrived)
             self.metrics.stages["model"].observe(times.ended - times.started)
-        return detections
+        return found, picture.size
 
 
 def already(model: Model) -> Future[Model]:
@@ -252,7 +304,8 @@ async def disconnected(request: Request) -> None:
         pass
 
 
-def encode(detections: Detections, class_names: Sequence[str], answer_type: str) -> Response:
+def encode(finish: Callable[[], Detections], class_names: Sequence[str], answer_type: str) -> Response:
+    detections = finish()
     if answer_type == wire.NPZ:
         return Response(wire.to_npz(detections, class_names), media_type=wire.NPZ)
     return JSONResponse(wire.to_json(detections, class_names))

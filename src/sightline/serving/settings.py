@@ -19,8 +19,8 @@ class Settings:
     max_batch:        pictures predicted together
     max_wait_s:       how long a batch stays open after its first picture while the model is under load
     max_waiting:      requests between body and answer; more get 503
-    max_decoded:      decoded pictures in memory; the others wait as the bytes they came in
-    decode_threads:   pictures decoded at the same time
+    max_decoded:      decoded pictures in memory, at the model's size; the others wait as the bytes they came in
+    decode_threads:   pictures decoded and resized at the same time, and as many answers with masks written
     header_timeout_s: for a request's header to arrive, from its first byte on
     body_timeout_s:   for a whole body to arrive
     timeout_s:        from a whole body to its answer; SageMaker's clients wait 60 s
