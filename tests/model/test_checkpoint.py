@@ -15,6 +15,7 @@ from sightline.errors import CheckpointError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import (
     LoadReport,
+    Unfilled,
     load_exactly,
     load_weights,
     read_checkpoint,
@@ -102,6 +103,31 @@ def test_half_precision_weights_are_widened() -> None:
     model = a_model()
     load_exactly(model, {name: value.half() for name, value in some_tensors().items()}, "weights")
     assert model.state_dict()["0.weight"].dtype == torch.float32
+
+
+def test_taken_tensors_are_the_models_own_where_their_type_allows_it() -> None:
+    tensors = some_tensors()
+    tensors["1.weight"] = tensors["1.weight"].half()
+    copied, taking = a_model(), a_model()
+    load_exactly(copied, tensors, "weights")
+    load_exactly(taking, tensors, "weights", take=True)
+    assert_close(dict(taking.state_dict()), dict(copied.state_dict()))
+    assert taking.state_dict()["1.weight"].dtype == torch.float32
+    assert taking.state_dict()["0.weight"].data_ptr() == tensors["0.weight"].data_ptr()
+    assert copied.state_dict()["0.weight"].data_ptr() != tensors["0.weight"].data_ptr()
+    assert all(isinstance(parameter, nn.Parameter) and parameter.requires_grad for parameter in taking.parameters())
+
+
+def test_unfilled_draws_no_random_numbers() -> None:
+    before = torch.random.get_rng_state()
+    with Unfilled():
+        layer = nn.Linear(50, 50)
+        nn.init.normal_(layer.weight)
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert_close(layer.bias.detach(), torch.zeros(50))
+    assert not torch.equal(nn.Linear(50, 50).weight, nn.Linear(50, 50).weight)
 
 
 def test_load_exactly_lists_every_tensor_that_does_not_fit() -> None:

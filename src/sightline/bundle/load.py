@@ -12,7 +12,7 @@ from sightline.config.schema import Config
 from sightline.config.yaml_dialect import flatten, load_values, parse_yaml
 from sightline.errors import BundleError
 from sightline.model.build import build_detector, build_predictor
-from sightline.model.checkpoint import load_exactly, parse_checkpoint, state_dict_of
+from sightline.model.checkpoint import Unfilled, load_exactly, parse_checkpoint, state_dict_of
 from sightline.records import Model
 from sightline.tensors import choose_device
 
@@ -49,9 +49,10 @@ def model_from(files: Files, *, device: str, score_threshold: float | None, clas
     config = config_of(files)
     if score_threshold is not None:
         config = with_score_threshold(config, score_threshold)
-    detector = build_detector(config, f"{files.where}: config.yaml")
+    with Unfilled():
+        detector = build_detector(config, f"{files.where}: config.yaml")
     checkpoint = parse_checkpoint(io.BytesIO(files.weights), f"{files.where}: weights")
-    load_exactly(detector, state_dict_of(checkpoint, files.where), f"{files.where}: weights")
+    load_exactly(detector, state_dict_of(checkpoint, files.where), f"{files.where}: weights", take=True)
     detector.to(choose_device(device, config.model.device))
     predictor = build_predictor(detector, config)
     names = names_for(config, class_names or manifest_names(files), files.where)

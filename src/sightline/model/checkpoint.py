@@ -3,13 +3,14 @@
 import logging
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sightline.errors import CheckpointError, Problem
 from sightline.model.families import Shape, class_count, class_dependent, family_of
@@ -140,15 +141,46 @@ def read_weights(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return matched_by_end(tensors, own) if by_end else tensors
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> LoadReport:
-    """Copy every tensor whose name and shape fit; the others stay as they are and are reported."""
+FILLING = (
+    nn.init.normal_,
+    nn.init.uniform_,
+    nn.init.kaiming_normal_,
+    nn.init.kaiming_uniform_,
+    Tensor.normal_,
+    Tensor.uniform_,
+)
+"""What draws the random numbers that layers begin with."""
+
+
+class Unfilled(TorchFunctionMode):
+    """Modules that are made in it keep what the memory held, not random numbers: for `load_exactly`, which fills them all.
+
+    Random numbers for the 41 million weights of an R50-FPN take 0.6 s of a server's start.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
+        if func in FILLING:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, take: bool = False) -> LoadReport:
+    """Copy every tensor whose name and shape fit; the others stay as they are and are reported.
+
+    take: make those of the model's own type its parameters, without a copy, which takes 0.4 s of a server's start; not for a
+          model whose parameters an optimizer has
+    """
     own = model.state_dict()
     theirs = {name: tuple(value.shape) for name, value in tensors.items()}
     ours = {name: tuple(value.shape) for name, value in own.items()}
     differing = {name: (theirs[name], shape) for name, shape in ours.items() if theirs.get(name, shape) != shape}
     fresh = class_dependent(theirs, ours)
     fitting = {name: value for name, value in tensors.items() if name in own and name not in differing}
-    model.load_state_dict(fitting, strict=False)
+    if take:
+        fitting = {name: value.to(own[name].dtype) for name, value in fitting.items()}
+    model.load_state_dict(fitting, strict=False, assign=take)
     return LoadReport(
         loaded=tuple(fitting),
         missing=tuple(n for n in own if n not in tensors and not recomputed(n)),
@@ -163,13 +195,13 @@ def recomputed(name: str) -> bool:
     return any(part in name for part in RECOMPUTED)
 
 
-def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
+def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], where: object, *, take: bool = False) -> None:
     """`load_weights`, where anything but a perfect fit is an error: for prediction, where a random layer is never meant.
 
     Raises:
         CheckpointError: it is of another architecture, of another number of classes, or single tensors do not fit.
     """
-    report = load_weights(model, tensors)
+    report = load_weights(model, tensors, take=take)
     if report.complete:
         return
     families = family_of(tensors), family_of(model.state_dict())
