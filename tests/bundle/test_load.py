@@ -129,7 +129,7 @@ def test_pictures_are_resized_and_coloured_as_the_config_says(tmp_path: Path) ->
         by_hand(tmp_path / "m", INPUT__MIN_SIZE_TEST="32", INPUT__MAX_SIZE_TEST="40", INPUT__FORMAT="RGB")
     ).predict
     assert isinstance(predictor, Predictor)
-    assert (predictor.min_size, predictor.max_size, predictor.color_order) == (32, 40, "RGB")
+    assert (predictor.input_size.min_size, predictor.input_size.max_size, predictor.color_order) == (32, 40, "RGB")
 
 
 def test_a_config_on_a_base_is_resolved(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_config_on_a_base_is_resolved(tmp_path: Path) -> None:
     (folder / "config.yaml").write_text("_BASE_: ../base.yaml\nINPUT: {MIN_SIZE_TEST: 40}\n", encoding="utf-8")
     predictor = load_model(folder).predict
     assert isinstance(predictor, Predictor)
-    assert predictor.min_size == 40
+    assert predictor.input_size.min_size == 40
 
 
 def test_detectron2s_default_device_works_without_a_gpu(tmp_path: Path) -> None:
