@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sightline.benchmarking.run import benchmark as benchmark
     from sightline.bundle.load import load_model as load_model
     from sightline.bundle.pack import pack_files as pack_files
     from sightline.bundle.pack import pack_run as pack_run
@@ -42,6 +43,7 @@ PUBLIC = {
     "Detections": "sightline.records:Detections",
     "Model": "sightline.records:Model",
     "ReadOptions": "sightline.labels:ReadOptions",
+    "benchmark": "sightline.benchmarking.run:benchmark",
     "check": "sightline.checking:check",
     "connect": "sightline.serving.remote:connect",
     "compare": "sightline.evaluation.comparing:compare",

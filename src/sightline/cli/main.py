@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import sightline
-from sightline.cli import bundle, dataset
+from sightline.cli import benchmark, bundle, dataset
 from sightline.cli.check import check
 from sightline.cli.console import note
 from sightline.cli.evaluate import evaluate
@@ -38,6 +38,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.add_typer(bundle.app, name="bundle")
 app.command()(serve)
+app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
 
 
