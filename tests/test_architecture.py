@@ -62,6 +62,7 @@ def test_the_table_covers_every_room() -> None:
         "sightline.view.draw",
         "sightline.serving.app",
         "sightline.serving.remote",
+        "sightline.cloud.jobs",
         "sightline.cli.main",
     ],
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import sightline
-from sightline.cli import benchmark, bundle, dataset
+from sightline.cli import benchmark, bundle, cloud, dataset
 from sightline.cli.check import check
 from sightline.cli.console import note
 from sightline.cli.evaluate import evaluate
@@ -40,6 +40,7 @@ app.add_typer(bundle.app, name="bundle")
 app.command()(serve)
 app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
+app.add_typer(cloud.app, name="cloud")
 
 
 def show_version(asked: bool) -> None:

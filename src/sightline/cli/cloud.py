@@ -1,0 +1,350 @@
+"""`sightline cloud ...`: the same commands on SageMaker."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightline.cli.console import here, log_to_stderr, note, show
+from sightline.cli.train import Config, Overrides, Weights
+
+if TYPE_CHECKING:
+    from sightline.cloud.account import Account
+    from sightline.cloud.costs import Cost
+    from sightline.cloud.jobs import Job, Plan
+    from sightline.cloud.logs import Line
+
+app = typer.Typer(no_args_is_help=True, help="The same on SageMaker: train, deploy, ask, and see the bill.")
+
+Bucket = Annotated[
+    str, typer.Option("--bucket", help="For data and results. Default: SIGHTLINE_CLOUD_BUCKET, else one of Sightline's.")
+]
+Role = Annotated[str, typer.Option("--role", help="Name or ARN. Default: SIGHTLINE_CLOUD_ROLE, else the only suitable one.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="On everything that is made; repeatable.")]
+Subnets = Annotated[str, typer.Option("--subnets", metavar="ID,...", help="Of a VPC, with --security-groups.")]
+Groups = Annotated[str, typer.Option("--security-groups", metavar="ID,...", help="Of a VPC, with --subnets.")]
+Kms = Annotated[str, typer.Option("--kms-key", metavar="ID|ARN", help="Encrypts volumes and results.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the whole requests, make nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+PriceOption = Annotated[
+    float | None, typer.Option("--price-per-hour", metavar="USD", min=0, help="Of one machine, where Sightline knows none.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the training job.")]
+RunFolder = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", parser=here, help="The run folder to make.")]
+
+NOT_THERE = {
+    "output": "The run is fetched back with the -o of `cloud train`.",
+    "resume": "A job goes on by itself; its checkpoints lie on S3.",
+    "device": "The container takes what the machine has.",
+    "data": "Give --data once.",
+}
+"""Options of `sightline train` that the platform decides."""
+
+TEXT_OPTIONS = ("config", "weights")
+"""Options that may name a file of this machine, which is sent along."""
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def train(
+    overrides: Overrides = None,
+    *,
+    data: Annotated[str, typer.Option("--data", metavar="DIR", help="A dataset folder, sent where it changed; or s3://.")],
+    config: Config = "small",
+    weights: Weights = None,
+    name: Annotated[str, typer.Option("--name", help="The job's name begins with it. Default: the data's.")] = "",
+    instance_type: Annotated[str, typer.Option("--instance-type", help="Of the machines.")] = "ml.g5.xlarge",
+    instance_count: Annotated[int, typer.Option("--instance-count", min=1, help="How many train together.")] = 1,
+    spot: Annotated[bool, typer.Option("--spot", help="On spot capacity: cheaper, interrupted, resumed.")] = False,
+    max_runtime: Annotated[int, typer.Option("--max-runtime", metavar="SECONDS", min=1, help="Ended after that.")] = 86_400,
+    max_wait: Annotated[
+        int | None, typer.Option("--max-wait", metavar="SECONDS", min=1, help="With --spot: running and waiting together.")
+    ] = None,
+    volume: Annotated[int, typer.Option("--volume", metavar="GB", min=1, help="Disk for data and model.")] = 50,
+    keep_alive: Annotated[
+        int, typer.Option("--keep-alive", metavar="SECONDS", min=0, help="Machines stay for the next job, and cost.")
+    ] = 0,
+    fast_file: Annotated[bool, typer.Option("--fast-file", help="Pictures are read from S3 when needed, not copied.")] = False,
+    image: Annotated[
+        str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_TRAIN_IMAGE, else yours in ECR.")
+    ] = "",
+    role: Role = "",
+    bucket: Bucket = "",
+    subnets: Subnets = "",
+    security_groups: Groups = "",
+    kms_key: Kms = "",
+    tag: Tags = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="RUN", parser=here, help="Fetch the run to here at the end.")
+    ] = None,
+    price_per_hour: PriceOption = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the log until the end.")] = True,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train on SageMaker. Takes the options and KEY VALUE pairs of `sightline train`, too."""
+    from sightline.cloud import jobs
+    from sightline.cloud.requests import Machines
+    from sightline.errors import SightlineError
+
+    log_to_stderr()
+    given = train_options(["--config", config, *([] if weights is None else ["--weights", weights]), *(overrides or [])])
+    require_local_data(data, str(given.get("split", "train")))
+    if output is not None and output.exists() and any(output.iterdir()):
+        raise SightlineError(output, "already exists", "Choose another folder, or remove this one first.")
+    account = open_account()
+    with files_of(given) as (hyperparameters, files):
+        asked = jobs.Asked(
+            data=data,
+            name=name or Path(data.rstrip("/")).name,
+            hyperparameters=hyperparameters,
+            machines=Machines(instance_type, instance_count, volume, spot, max_runtime, max_wait, keep_alive),
+            files=files,
+            image=image,
+            role=role,
+            bucket=bucket,
+            subnets=listed(subnets),
+            security_groups=listed(security_groups),
+            kms_key=kms_key,
+            own_tags=own_tags(tag),
+            input_mode="FastFile" if fast_file else "File",
+        )
+        plan = jobs.plan_training(account, asked, os.environ, datetime.now(UTC), note)
+        for line in plan.warnings:
+            note(f"note: {line}")
+        if dry_run:
+            show_plan(plan)
+            return
+        jobs.submit(account, plan, note)
+    if not wait:
+        show(f"{plan.name}\n  follow it: sightline cloud logs {plan.name}", as_json, {"name": plan.name})
+        return
+    finish(account, plan.name, output, price_per_hour, as_json)
+
+
+@app.command()
+def status(name: Name, *, price_per_hour: PriceOption = None, as_json: AsJson = False) -> None:
+    """What a training job is doing, and what it has cost."""
+    from sightline.cloud import jobs
+
+    account = open_account()
+    job = jobs.describe(account, name)
+    cost = cost_of(job, account.region, price_per_hour)
+    show(f"{job}" + (f"\n  {cost}" if job.billable_s else ""), as_json, job.as_dict(cost))
+
+
+@app.command()
+def logs(
+    name: Name,
+    *,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Until the job is over.")] = True,
+    price_per_hour: PriceOption = None,
+) -> None:
+    """A training job's log; followed while it runs."""
+    from sightline.cloud import jobs
+
+    account = open_account()
+    if not follow or jobs.describe(account, name).over:
+        jobs.read_log(account, name, lambda line: print(line, flush=True))
+        return
+    finish(account, name, None, price_per_hour, False)
+
+
+@app.command()
+def stop(name: Name, *, as_json: AsJson = False) -> None:
+    """End a training job: it saves what it has, within two minutes."""
+    from sightline.cloud import jobs
+
+    job = jobs.stop(open_account(), name)
+    told = f"{name} is {job.status} already" if job.over else f"{name} saves and ends within two minutes"
+    show(told, as_json, {"name": name, "status": job.status, "stopping": not job.over})
+
+
+@app.command()
+def fetch(name: Name, *, output: RunFolder, as_json: AsJson = False) -> None:
+    """A finished job's run folder, for `evaluate`, `predict` and `serve`."""
+    from sightline.cloud import fetching, jobs
+
+    log_to_stderr()
+    path = fetching.fetch_run(jobs.describe(open_account(), name), output)
+    show(f"{path}", as_json, {"name": name, "run": str(path)})
+
+
+def finish(account: "Account", name: str, output: Path | None, price_per_hour: float | None, as_json: bool) -> None:
+    """Follow a job to its end, tell its cost, fetch its run. Ctrl-C leaves the job alone, and says so."""
+    from sightline.cloud import fetching, jobs
+
+    try:
+        job = jobs.follow(account, name, note, progress_display())
+    except KeyboardInterrupt:
+        note(f"\nThe job goes on. Follow it again: sightline cloud logs {name}\nEnd it: sightline cloud stop {name}")
+        sys.exit(130)
+    cost = cost_of(job, account.region, price_per_hour)
+    note(f"cost: {cost}")
+    if job.machines.keep_alive_s:
+        note(f"the machines stay, and cost, for {job.machines.keep_alive_s:,} s more")
+    jobs.require_success(job)
+    if output is not None:
+        fetching.fetch_run(job, output)
+    ending = f"{output}" if output else f"{job.name}: {job.archive}\n  fetch it: sightline cloud fetch {job.name} -o RUN"
+    show(ending, as_json, {**job.as_dict(cost), **({"run": str(output)} if output else {})})
+
+
+def open_account() -> "Account":
+    from sightline.cloud.account import open_account as open_from
+
+    return open_from(os.environ)
+
+
+def require_local_data(data: str, split: str) -> None:
+    """Nothing, if a folder here is a sound data set: that is told before anything is sent. S3 is not looked into.
+
+    Raises:
+        DatasetError: it is none, or faulty.
+    """
+    from sightline.dataset.folder import open_part, require_sound
+    from sightline.storage import is_remote
+
+    if not is_remote(data):
+        require_sound(open_part(data, split))
+
+
+def train_options(words: list[str]) -> dict[str, object]:
+    """{option or key: value} of the words that `sightline train` would be given, read by its own parser.
+
+    Raises:
+        click.UsageError: an option that it has not, or a value that it does not take.
+        SightlineError: an option that the platform decides; a key without a value.
+    """
+    from sightline.cli.train import train as local_train
+    from sightline.errors import SightlineError
+
+    parser = typer.Typer(add_completion=False)
+    parser.command()(local_train)
+    command = typer.main.get_command(parser)
+    context = command.make_context("sightline cloud train", ["--data", ".", *words])
+    given = {
+        parameter.opts[-1].lstrip("-"): context.params[parameter.name]
+        for parameter in command.params
+        if parameter.name and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    }
+    given.pop("data", None)
+    keys = list(given.pop("overrides", None) or [])
+    for name in NOT_THERE.keys() & given.keys():
+        raise SightlineError(f"--{name}", "is decided by the platform", NOT_THERE[name])
+    if len(keys) % 2:
+        raise SightlineError("KEY VALUE", f"{len(keys)} words are no pairs: {' '.join(keys)}", "Give every key one value.")
+    check_keys(str(given["config"]), keys)
+    return {**given, **dict(zip(keys[::2], keys[1::2], strict=True))}
+
+
+def check_keys(config: str, keys: list[str]) -> None:
+    """Nothing, if the configuration can be read and knows the keys: told here, not by a machine that costs money."""
+    from sightline.config.sources import load
+
+    load(config, keys)
+
+
+@contextmanager
+def files_of(given: dict[str, object]) -> "Iterator[tuple[dict[str, str], dict[str, Path]]]":
+    """(hyperparameters as texts, {channel: file here to send along}) of what `train_options` found."""
+    import tempfile
+
+    from sightline.config.sources import load
+    from sightline.config.yaml_dialect import BASE, dump
+
+    texts = {name: as_text(value) for name, value in given.items() if value is not None}
+    files = {name: Path(texts[name]) for name in TEXT_OPTIONS if name in texts and Path(texts[name]).is_file()}
+    with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
+        if "config" in files and BASE in files["config"].read_text(encoding="utf-8"):
+            whole = Path(folder, files["config"].name)  # with its bases, which are not sent along
+            whole.write_text(dump(load(texts["config"])), encoding="utf-8")
+            files["config"] = whole
+        places = {name: f"/opt/ml/input/data/{name}/{path.name}" for name, path in files.items()}
+        yield {**texts, **places}, files
+
+
+def as_text(value: object) -> str:
+    """A value as the platform takes them, all as text."""
+    from enum import Enum
+
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return json.dumps(list(value))
+    return str(value)
+
+
+def show_plan(plan: "Plan") -> None:
+    """What would be made, complete, as JSON on stdout."""
+    print(json.dumps(plan.as_dict(), indent=2, ensure_ascii=False, default=str), flush=True)
+    note("nothing was made (--dry-run)")
+
+
+def listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def own_tags(given: list[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` words.
+
+    Raises:
+        SightlineError: one has no `=`, or a key that AWS or Sightline keeps for itself.
+    """
+    from sightline.errors import SightlineError
+
+    found = {}
+    for word in given or []:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise SightlineError("--tag", f"is {word!r}", "Give KEY=VALUE.")
+        if re.match(r"(aws|sightline):", key, re.IGNORECASE):
+            raise SightlineError("--tag", f"the key {key!r} is reserved", "Choose another.")
+        found[key] = value
+    return found
+
+
+def cost_of(job: "Job", region: str, given: float | None) -> "Cost":
+    """What the job costs: at the price given, else at that of endpoints on the same machine, which AWS keeps close to it."""
+    if given is not None:
+        return job.cost(given)
+    from sightline.errors import SightlineError
+
+    try:
+        from sightline.benchmarking.prices import instance_price, load_regions, region_named
+        from sightline.downloads import cache_folder
+
+        known = region_named(region, load_regions(cache_folder(os.environ)))
+        price = instance_price(job.machines.instance_type, known)
+    except SightlineError:
+        return job.cost()
+    return job.cost(price.usd_per_hour, f"the price of endpoints in {region}, as of {price.as_of}")
+
+
+def progress_display() -> "Callable[[Line], None]":
+    """The job's lines on stderr; on a terminal progress lines are redrawn in place."""
+    from sightline.cloud.metrics import step_of
+
+    on_terminal, drawn = sys.stderr.isatty(), [False]
+
+    def display(line: "Line") -> None:
+        step = step_of(line.text)
+        if step is not None and on_terminal:
+            sys.stderr.write(f"\r{step}\x1b[K")
+            sys.stderr.flush()
+            drawn[0] = True
+            return
+        if drawn[0]:
+            sys.stderr.write("\n")
+            drawn[0] = False
+        note(str(line))
+
+    return display

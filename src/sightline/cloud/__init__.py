@@ -1,0 +1,9 @@
+"""SageMaker through boto3 alone: requests built as plain data, checked without a network, shown, then sent. No torch.
+
+naming    names and tags                              requests   training jobs as plain data; tuning jobs
+hosting   models, endpoints, scaling as plain data    shapes     a request against botocore's own description of it
+rules     what the platform demands beyond that       account    credentials, region, role, bucket, all checked first
+failures  what AWS answers -> where, what, fix        metrics    our console line: expressions and progress
+logs      a job's log, followed                       jobs       training: planned, sent, followed, stopped, fetched
+costs     billable seconds times a price              policies   the least rights of each action
+"""

@@ -1,0 +1,245 @@
+"""Models and endpoints as the platform's requests: real-time, serverless, asynchronous, variants, captured data, scaling.
+
+Plain data made by functions without a connection, as in `requests`; the golden files show what comes out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.cloud.naming import tags
+from sightline.cloud.requests import Surroundings
+
+VARIANT = "AllTraffic"
+"""The name of a single variant, as AWS's own tools give it."""
+
+SCALED = "sagemaker:variant:DesiredInstanceCount"
+"""What autoscaling changes of an endpoint."""
+
+CUDA_AMIS = {
+    "12.2": "al2-ami-sagemaker-inference-gpu-2-1",
+    "12.4": "al2-ami-sagemaker-inference-gpu-3-1",
+    "13.0": "al2023-ami-sagemaker-inference-gpu-4-1",
+}
+"""CUDA of the container -> host image with a driver for it. With a wrong pair an endpoint stays in Creating, without a log."""
+
+STARTUP_S = 600
+"""Until /ping has to answer: weights of 200 MB and torch's libraries take a slow machine more than the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What answers a share of an endpoint's requests: machines, or serverless.
+
+    model:         name of a model on the platform
+    serverless_mb: memory; 0: on machines of `instance_type`
+    ami:           host image with the GPU driver; empty: the platform's default
+    """
+
+    model: str
+    instance_type: str = ""
+    count: int = 1
+    name: str = VARIANT
+    weight: float = 1.0
+    serverless_mb: int = 0
+    concurrency: int = 5
+    ami: str = ""
+
+    def as_request(self) -> dict[str, Any]:
+        shared: dict[str, Any] = {"VariantName": self.name, "ModelName": self.model, "InitialVariantWeight": self.weight}
+        if self.serverless_mb:
+            serverless = {"MemorySizeInMB": self.serverless_mb, "MaxConcurrency": self.concurrency}
+            on_machines = {"InstanceType": self.instance_type} if self.instance_type else {}
+            return {**shared, "ServerlessConfig": serverless, **on_machines}
+        return {
+            **shared,
+            "InstanceType": self.instance_type,
+            "InitialInstanceCount": self.count,
+            "ContainerStartupHealthCheckTimeoutInSeconds": STARTUP_S,
+            **({"InferenceAmiVersion": self.ami} if self.ami else {}),
+        }
+
+
+def model_request(
+    name: str, image: str, archive: str, environment: Mapping[str, str], surroundings: Surroundings, endpoint: str
+) -> dict[str, Any]:
+    """CreateModel. archive: s3:// address of a model.tar.gz, which is unpacked to /opt/ml/model."""
+    container = {"Image": image, "ModelDataUrl": archive, "Environment": dict(environment)}
+    return {
+        "ModelName": name,
+        "PrimaryContainer": container,
+        "ExecutionRoleArn": surroundings.role,
+        **surroundings.vpc(),
+        "Tags": tags("model", surroundings.own_tags, endpoint),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An asynchronous endpoint: pictures and answers are on S3, up to 1 GB each. output, failures: s3:// folders."""
+
+    output: str
+    failures: str
+    at_once: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A share of requests and answers is kept. percentage: 1 to 100; to: s3:// folder."""
+
+    to: str
+    percentage: int = 100
+
+
+def endpoint_config_request(
+    name: str,
+    variants: Sequence[Variant],
+    surroundings: Surroundings,
+    endpoint: str,
+    *,
+    later: Later | None = None,
+    capture: Capture | None = None,
+) -> dict[str, Any]:
+    """CreateEndpointConfig."""
+    request: dict[str, Any] = {
+        "EndpointConfigName": name,
+        "ProductionVariants": [variant.as_request() for variant in variants],
+        "Tags": tags("endpoint-config", surroundings.own_tags, endpoint),
+    }
+    if later is not None:
+        request["AsyncInferenceConfig"] = {
+            "ClientConfig": {"MaxConcurrentInvocationsPerInstance": later.at_once},
+            "OutputConfig": {"S3OutputPath": later.output, "S3FailurePath": later.failures},
+        }
+    if capture is not None:
+        request["DataCaptureConfig"] = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": capture.percentage,
+            "DestinationS3Uri": capture.to,
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        }
+    if surroundings.kms_key and not any(variant.serverless_mb for variant in variants):
+        request["KmsKeyId"] = surroundings.kms_key
+    return request
+
+
+def endpoint_request(name: str, config: str, surroundings: Surroundings) -> dict[str, Any]:
+    """CreateEndpoint."""
+    return {
+        "EndpointName": name,
+        "EndpointConfigName": config,
+        "Tags": tags("endpoint", surroundings.own_tags, name),
+    }
+
+
+def update_request(name: str, config: str, alarms: Sequence[str] = ()) -> dict[str, Any]:
+    """UpdateEndpoint: new machines beside the old ones, which go when all is well; any alarm brings them back."""
+    deployment: dict[str, Any] = {
+        "BlueGreenUpdatePolicy": {
+            "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 300 if alarms else 0},
+            "TerminationWaitInSeconds": 0,
+        }
+    }
+    if alarms:
+        deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": alarm} for alarm in alarms]}
+    return {"EndpointName": name, "EndpointConfigName": config, "DeploymentConfig": deployment}
+
+
+def scaling_target_request(endpoint: str, least: int, most: int, variant: str = VARIANT) -> dict[str, Any]:
+    """RegisterScalableTarget: between how many machines."""
+    return {**scaled(endpoint, variant), "MinCapacity": least, "MaxCapacity": most}
+
+
+def scaling_policy_request(endpoint: str, per_minute: float, variant: str = VARIANT) -> dict[str, Any]:
+    """PutScalingPolicy: machines are added until none gets more than `per_minute` requests a minute."""
+    metric = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+    return {
+        **scaled(endpoint, variant),
+        "PolicyName": f"{endpoint}-{variant}-requests",
+        "PolicyType": "TargetTrackingScaling",
+        "TargetTrackingScalingPolicyConfiguration": {
+            "TargetValue": per_minute,
+            "PredefinedMetricSpecification": metric,
+            "ScaleInCooldown": 300,
+            "ScaleOutCooldown": 60,
+        },
+    }
+
+
+def scaled(endpoint: str, variant: str) -> dict[str, Any]:
+    resource = f"endpoint/{endpoint}/variant/{variant}"
+    return {"ServiceNamespace": "sagemaker", "ResourceId": resource, "ScalableDimension": SCALED}
+
+
+def transform_request(
+    name: str,
+    model: str,
+    pictures: str,
+    output: str,
+    instance_type: str,
+    surroundings: Surroundings,
+    *,
+    count: int = 1,
+    max_payload_mb: int = 6,
+    at_once: int = 4,
+    ami: str = "",
+) -> dict[str, Any]:
+    """CreateTransformJob: one picture a request. pictures: s3:// prefix; output: s3:// folder, where KEY.out comes."""
+    key = surroundings.kms_key
+    return {
+        "TransformJobName": name,
+        "ModelName": model,
+        "MaxConcurrentTransforms": at_once,
+        "MaxPayloadInMB": max_payload_mb,
+        "BatchStrategy": "SingleRecord",
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": 600, "InvocationsMaxRetries": 3},
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": pictures}},
+            "ContentType": "image/jpeg",  # the picture itself decides, see wire.PICTURE_TYPES
+            "SplitType": "None",
+        },
+        "TransformOutput": {
+            "S3OutputPath": output,
+            "Accept": "application/json",
+            "AssembleWith": "None",
+            **({"KmsKeyId": key} if key else {}),
+        },
+        "TransformResources": {
+            "InstanceType": instance_type,
+            "InstanceCount": count,
+            **({"VolumeKmsKeyId": key} if key else {}),
+            **({"TransformAmiVersion": ami} if ami else {}),
+        },
+        "Tags": tags("transform-job", surroundings.own_tags),
+    }
+
+
+def repository_request(name: str, own_tags: Mapping[str, str]) -> dict[str, Any]:
+    """CreateRepository of ECR, for one of our images."""
+    return {
+        "repositoryName": name,
+        "imageScanningConfiguration": {"scanOnPush": True},
+        "tags": tags("image-repository", own_tags),
+    }
+
+
+def alarm_request(endpoint: str, surroundings: Surroundings, variant: str = VARIANT) -> dict[str, Any]:
+    """PutMetricAlarm of CloudWatch: any answer of 5xx in a minute, which undoes an update under way."""
+    return {
+        "AlarmName": alarm_name(endpoint),
+        "AlarmDescription": f"Errors of the endpoint {endpoint}, for the rollback of updates",
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "Invocation5XXErrors",
+        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}],
+        "Statistic": "Sum",
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "Threshold": 1.0,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "notBreaching",
+        "Tags": tags("alarm", surroundings.own_tags, endpoint),
+    }
+
+
+def alarm_name(endpoint: str) -> str:
+    return f"sightline-{endpoint}-errors"

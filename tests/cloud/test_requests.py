@@ -1,0 +1,93 @@
+"""Requests are pure: what comes out lies beside as JSON, and botocore's own description has nothing against it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sightline
+from sightline.cloud import hosting
+from sightline.cloud.requests import Machines, Range, Surroundings, training_request, tuning_request
+from sightline.cloud.shapes import Call, require_valid
+
+GOLDEN = Path(__file__).parent / "golden"
+
+ROLE = "arn:aws:iam::123456789012:role/sightline-jobs"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sightline-train:0.1.0"
+PLAIN = Surroundings(ROLE)
+CLOSED = Surroundings(ROLE, ("subnet-1", "subnet-2"), ("sg-1",), "alias/parts", {"team": "vision"})
+OUTPUT = "s3://parts/sightline/jobs/"
+CHANNELS = {"training": "s3://parts/sightline/data/parts-0/"}
+HYPERPARAMETERS = {"config": "small", "epochs": "3.0", "SOLVER.BASE_LR": "0.01", "rotate": "true"}
+
+
+def training(**given: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"machines": Machines(), "surroundings": PLAIN, **given}
+    return training_request("parts-1", IMAGE, CHANNELS, OUTPUT, HYPERPARAMETERS, **options)
+
+
+def endpoint_config(*variants: hosting.Variant, surroundings: Surroundings = PLAIN, **given: Any) -> dict[str, Any]:
+    return hosting.endpoint_config_request("parts-1", variants, surroundings, "parts", **given)
+
+
+SPOT = Machines("ml.g4dn.12xlarge", 2, 100, True, 3600, keep_alive_s=0)
+SEARCHED = [
+    Range("SOLVER.BASE_LR", 1e-4, 0.1, scale="Logarithmic"),
+    Range("batch-size", 2, 16, whole=True),
+    Range("config", values=("small", "r50")),
+]
+MODEL = ("m-1", IMAGE, "s3://parts/sightline/models/m-1/model.tar.gz", {"SIGHTLINE_THRESHOLD": "0.5"})
+MACHINE = hosting.Variant("m-1", "ml.g4dn.xlarge", 2, ami=hosting.CUDA_AMIS["12.4"])
+LATER = hosting.Later("s3://parts/answers/", "s3://parts/failures/")
+
+REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "training": ("sagemaker", "CreateTrainingJob", training()),
+    "training_spot_in_a_vpc": (
+        "sagemaker", "CreateTrainingJob", training(machines=SPOT, surroundings=CLOSED, input_mode="FastFile"),
+    ),
+    "tuning": (
+        "sagemaker", "CreateHyperParameterTuningJob",
+        tuning_request("parts-1", training(), SEARCHED, objective="bbox-AP", jobs=6, seed=7),
+    ),
+    "model": ("sagemaker", "CreateModel", hosting.model_request(*MODEL, CLOSED, "parts")),
+    "endpoint_config_real_time": (
+        "sagemaker", "CreateEndpointConfig", endpoint_config(MACHINE, capture=hosting.Capture("s3://parts/captured/", 10)),
+    ),
+    "endpoint_config_serverless": (
+        "sagemaker", "CreateEndpointConfig", endpoint_config(hosting.Variant("m-1", serverless_mb=4096)),
+    ),
+    "endpoint_config_asynchronous": ("sagemaker", "CreateEndpointConfig", endpoint_config(MACHINE, later=LATER)),
+    "endpoint_config_two_variants": (
+        "sagemaker", "CreateEndpointConfig",
+        endpoint_config(
+            hosting.Variant("m-1", "ml.c5.xlarge", name="old", weight=9),
+            hosting.Variant("m-2", "ml.c5.xlarge", name="new", weight=1),
+            surroundings=CLOSED,
+        ),
+    ),
+    "endpoint": ("sagemaker", "CreateEndpoint", hosting.endpoint_request("parts", "parts-1", PLAIN)),
+    "endpoint_update": ("sagemaker", "UpdateEndpoint", hosting.update_request("parts", "parts-2", ["parts-errors"])),
+    "alarm": ("cloudwatch", "PutMetricAlarm", hosting.alarm_request("parts", CLOSED)),
+    "scaling_target": ("application-autoscaling", "RegisterScalableTarget", hosting.scaling_target_request("parts", 1, 4)),
+    "scaling_policy": ("application-autoscaling", "PutScalingPolicy", hosting.scaling_policy_request("parts", 60)),
+    "transform": (
+        "sagemaker", "CreateTransformJob",
+        hosting.transform_request("parts-1", "m-1", "s3://parts/in/", "s3://parts/out/", "ml.g4dn.xlarge", CLOSED),
+    ),
+    "repository": ("ecr", "CreateRepository", hosting.repository_request("sightline-train", {})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_requests_are_as_the_golden_ones(name: str) -> None:
+    service, operation, request = REQUESTS[name]
+    wanted = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    text = json.dumps(request).replace(f'"sightline {sightline.__version__}"', '"sightline VERSION"')
+    assert json.loads(text) == wanted
+    assert require_valid([Call(service, operation, request)]) == []
+
+
+def test_the_same_in_the_same_out() -> None:
+    assert training() == training()
+    assert training()["HyperParameters"] is not HYPERPARAMETERS
