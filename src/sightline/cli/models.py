@@ -97,7 +97,7 @@ def open_workers(
         return first, [first.predict] * (workers or REQUESTS_AT_ONCE)
     import torch
 
-    from sightline.serving.many import cores
+    from sightline.serving.devices import cores
 
     kind = next(getattr(first.predict, "detector").parameters()).device.type  # noqa: B009 - a `Predict` need not have one
     if kind != "cpu":

@@ -96,6 +96,17 @@ def serve(
             min=0.1, help="Seconds from a whole body to its answer; then 503 or 504.",
         ),
     ] = 60,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            envvar="SAGEMAKER_MODEL_SERVER_WORKERS", min=0,
+            help="Processes with a copy of the model each; one that dies is replaced. 0: the server's own process. "
+            "Default: one for each GPU where there are several, else 0.",
+        ),
+    ] = None,
+    worker_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for one batch in a worker; one that takes longer is replaced.")
+    ] = 120,
     accept: Annotated[
         str,
         typer.Option(
@@ -130,9 +141,12 @@ def serve(
         max_payload_mb=max_payload_mb,
         max_connections=max_connections,
         timeout_s=timeout,
+        batch_timeout_s=worker_timeout,
         answer_type=accept,
     )
     ports = ANY_PORT if free_ports is None else port_range(free_ports)
+    if multi_model and workers is not None and workers > 1:
+        raise RequestError("--workers", f"is {workers} beside --multi-model", "Leave it out: its models share one process.")
     if multi_model:
         folder = Path(model or MODELS_FOLDER)
         serve_many(folder, host=host, port=port, device=device, threshold=threshold, settings=settings, free_ports=ports)
@@ -140,7 +154,7 @@ def serve(
         names = split_names(class_names)
         run_server(
             model, host=host, port=port, device=device, threshold=threshold, class_names=names, settings=settings,
-            free_ports=ports,
+            free_ports=ports, workers=workers,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ This is the only file of the room that knows the bundle room, and only to load w
 
 import errno
 import logging
+import os
 import signal
 import socket
 import threading
@@ -25,7 +26,11 @@ import numpy as np
 from sightline.errors import BundleError, RunError, SightlineError
 from sightline.optional import require
 from sightline.records import ImageSize, Model
+from sightline.serving.devices import cores, environments, gpus, usual_workers
+from sightline.serving.logs import JsonLines
+from sightline.serving.pool import Pool
 from sightline.serving.settings import Settings
+from sightline.serving.worker import Job
 
 if TYPE_CHECKING:
     import uvicorn
@@ -76,6 +81,7 @@ def serve(
     settings: Settings | None = None,
     load: Load = load_bundle,
     free_ports: range = ANY_PORT,
+    workers: int | None = None,
 ) -> None:
     """Serve `model` until SIGTERM or SIGINT; returns when everything accepted is answered.
 
@@ -83,15 +89,26 @@ def serve(
     port:       0 picks a free one of `free_ports`, and the log says which
     threshold:  least score of any answer; None: as the model was configured
     free_ports: where any may be taken; the default leaves the choice to the system
+    workers:    processes that hold the model; 0 is the server's own, None is one for each GPU where there are several
 
     Raises:
-        RunError: the port is taken or not allowed; the model is not loaded then.
+        RunError: the port is taken or not allowed, and the model is not loaded then; or its workers die at every start.
         SightlineError: the model cannot be loaded, or cannot predict.
     """
     app_settings = settings or Settings()
+    names = gpus(os.environ)
+    usual = usual_workers(device, names) if load is load_bundle else 0
+    count = usual if workers is None else workers
     listener = listen(host, port, free_ports)
     address = address_of(listener)
     LOG.info("Listening on %s while %s loads", address, model)
+    if count:
+        job = Job(
+            str(model), device, threshold, None if class_names is None else tuple(class_names), name_of(load), *log_form()
+        )
+        pool = Pool(job, environments(count, device, os.environ, names, cores()), batch_timeout_s=app_settings.batch_timeout_s)
+        serve_pool(pool, listener, app_settings.for_workers(count, cores()))
+        return
     future: Future[Model] = Future()
     server = build_server(create(future), app_settings)
 
@@ -114,6 +131,40 @@ def serve(
     loader.join(app_settings.drain_s)
     if future.done() and (error := future.exception()):
         raise as_sightline_error(error, model) from error
+
+
+def serve_pool(pool: Pool, listener: socket.socket, settings: Settings) -> None:
+    """Serve the model that lives in the processes of `pool`, as `serve`."""
+    server, address = build_server(create(pool.model, pool), settings), address_of(listener)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    def say(model: Future[Model]) -> None:
+        if not model.exception() and not server.should_exit:
+            LOG.info("Ready. Try: %s   or open %s", curl(address), address)
+
+    pool.on_error = stop
+    pool.model.add_done_callback(say)
+    with ends_well(server):
+        try:
+            pool.start()
+            server.run(sockets=[listener])
+        finally:
+            pool.close()
+    if pool.error is not None:
+        raise pool.error
+
+
+def name_of(load: Load) -> str:
+    """`module:function`, by which another process finds it."""
+    return f"{load.__module__}:{load.__qualname__}"  # type: ignore[attr-defined]
+
+
+def log_form() -> tuple[bool, int]:
+    """Whether this process's log lines are JSON, and from which level on they are written."""
+    log = logging.getLogger("sightline")
+    return any(isinstance(handler.formatter, JsonLines) for handler in log.handlers), log.getEffectiveLevel()
 
 
 def serve_many(
@@ -178,12 +229,12 @@ def running_app(create_app: CreateApp, *, port: int = 0, settings: Settings | No
         listener.close()
 
 
-def create(model: Model | Future[Model]) -> CreateApp:
-    """How the app of one model is made."""
+def create(model: Model | Future[Model], pool: Pool | None = None) -> CreateApp:
+    """How the app of one model is made. pool: of the processes that it lives in, if it does."""
     require("starlette", "serve", "sightline serve")
     from sightline.serving.app import create_app
 
-    return partial(create_app, model)
+    return partial(create_app, model, workers=pool)
 
 
 def create_many(folder: Path, load: Callable[[Path], Model], free: Callable[[], int | None] | None = None) -> CreateApp:

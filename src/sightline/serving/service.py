@@ -139,7 +139,7 @@ class Service:
     def open(self) -> None:
         """In the loop that everything runs in from now on: hear of workers that come and go."""
         if self.workers is not None:
-            self.workers.on_change = partial(asyncio.get_running_loop().call_soon_threadsafe, self.batcher.dispatch)
+            self.workers.on_change = partial(tell, asyncio.get_running_loop(), self.batcher.dispatch)
 
     async def close(self) -> None:
         """Return when everything accepted is answered."""
@@ -273,6 +273,12 @@ class Service:
             self.metrics.stages["queue"].observe(waited_s + times.started - times.arrived)
             self.metrics.stages["model"].observe(times.ended - times.started)
         return found, picture.size
+
+
+def tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Call `what` in a loop from another thread, if the loop still runs."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)
 
 
 def already(model: Model) -> Future[Model]:

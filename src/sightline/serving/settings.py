@@ -27,6 +27,7 @@ class Settings:
     max_connections:  open at once; a new one beyond it takes the place of the longest idle one, or is refused
     drain_s:          for accepted requests to be answered after SIGTERM; SageMaker kills 30 s after it
     answer_type:      content type of the answer where Accept leaves the choice
+    batch_timeout_s:  for one batch in a worker; one that takes longer is killed. Longer than `timeout_s`: nobody waits any more
     """
 
     limits: Limits = REQUEST_LIMITS
@@ -41,6 +42,7 @@ class Settings:
     max_connections: int = 1000
     drain_s: float = 25.0
     answer_type: str = JSON
+    batch_timeout_s: float = 120.0
 
     @classmethod
     def for_server(cls, *, max_payload_mb: int, answer_type: str, **given: Any) -> Self:
@@ -56,6 +58,11 @@ class Settings:
             raise RequestError("--accept", f"is {answer_type!r}", f"Give one of {', '.join(ANSWER_TYPES)}.")
         limits = replace(REQUEST_LIMITS, max_bytes=max_payload_mb * 2**20) if max_payload_mb else REQUEST_LIMITS
         return cls(limits=limits, answer_type=JSON if kind == "*/*" else kind, **given)
+
+    def for_workers(self, count: int, cores: int) -> Self:
+        """The same, so that `count` processes with the model find decoded pictures whenever they are idle."""
+        threads = max(self.decode_threads, min(2 * count, cores))
+        return replace(self, decode_threads=threads, max_decoded=max(self.max_decoded, 2 * count * self.max_batch))
 
     def execution_parameters(self) -> dict[str, object]:
         """The answer to a batch transform job that asks how it may call."""
