@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from sightline.errors import ImageError, RequestError, ShapeError
 from sightline.images import Limits, decode_image
@@ -194,6 +195,36 @@ def from_json_text(body: bytes, where: object) -> tuple[Detections, list[str]]:
     if not isinstance(answer, dict):
         raise RequestError(where, f"answered a JSON {type(answer).__name__}", "Check the address.")
     return from_json(answer, where)
+
+
+WEBP_MAX_SIDE = 16_383
+"""Pixels; the format has 14 bits for each side."""
+
+
+def as_png(image: Image) -> bytes:
+    """Lossless, with little time spent on size: level 1 is about five times as fast as Pillow's default."""
+    file = io.BytesIO()
+    Pillow.fromarray(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def as_webp(image: Image) -> bytes:
+    """Lossless; of photos a quarter to a third smaller than `as_png`, in two to four times the time."""
+    file = io.BytesIO()
+    Pillow.fromarray(image).save(file, "WEBP", lossless=True, quality=0, method=1)  # of lossless ones, quality means effort
+    return file.getvalue()
+
+
+def lossless(image: Image, max_bytes: int | None) -> tuple[str, bytes]:
+    """(content type, body) with the very pixels: PNG, or WebP (smaller, slower to write) where PNG is beyond `max_bytes`.
+
+    The smaller of the two where neither is small enough; the caller decides what then.
+    """
+    png = as_png(image)
+    if max_bytes is None or len(png) <= max_bytes or max(image.shape) > WEBP_MAX_SIDE:
+        return "image/png", png
+    webp = as_webp(image)
+    return ("image/webp", webp) if len(webp) < len(png) else ("image/png", png)
 
 
 def media_type(header: str) -> str:

@@ -17,9 +17,10 @@ import pytest
 from sightline.errors import RequestError, RunError
 from sightline.images import Limits
 from sightline.records import Detections, Image, ImageSize, Model
-from sightline.serving.remote import AT_ONCE, Remote, Reply, as_png, as_webp, connect, parse, retry_after
+from sightline.serving.remote import AT_ONCE, Remote, Reply, connect, parse, retry_after
 from sightline.serving.server import running
 from sightline.serving.settings import Settings
+from sightline.wire import as_png, as_webp
 
 
 def answer(status: int, value: object = None, headers: str = "") -> bytes:

@@ -5,7 +5,6 @@ Connections are kept and shared between threads; a batch travels on several at o
 """
 
 import http.client
-import io
 import json
 import queue
 import time
@@ -14,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
-
-from PIL import Image as Pillow
 
 from sightline import wire
 from sightline.errors import RequestError, RunError
@@ -29,9 +26,6 @@ DROPS = 3
 
 SHORTEST_PAUSE_S, USUAL_PAUSE_S = 0.1, 1.0
 """Before a busy server is asked again: at least, and where it does not say."""
-
-WEBP_MAX_SIDE = 16_383
-"""Pixels; the format has 14 bits for each side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +154,13 @@ class Remote:
         Raises:
             RequestError: neither is small enough. Pixels are never changed to make them fit.
         """
-        png = as_png(image)
-        if self.max_bytes is None or len(png) <= self.max_bytes:
-            return "image/png", png
-        webp = as_webp(image) if max(image.shape) <= WEBP_MAX_SIDE else png
-        if len(webp) <= self.max_bytes:
-            return "image/webp", webp
+        content_type, body = wire.lossless(image, self.max_bytes)
+        if self.max_bytes is None or len(body) <= self.max_bytes:
+            return content_type, body
         raise RequestError(
             self.address,
             f"takes {self.max_bytes:,} bytes,"
-            f" and a picture of {image.shape[1]} x {image.shape[0]} px has {len(webp):,} without loss",
+            f" and a picture of {image.shape[1]} x {image.shape[0]} px has {len(body):,} without loss",
             "Send its JPEG file itself (curl --data-binary, see docs/wire.md), scale it down, or use the model in process.",
             status=413,
         )
@@ -216,20 +207,6 @@ def parse(url: str, timeout_s: float) -> Remote:
         raise RequestError(url, "is no address of a server", how)
     prefix = parts.path.rstrip("/").removesuffix("/invocations")
     return Remote(parts.hostname, port, parts.scheme == "https", prefix, timeout_s)
-
-
-def as_png(image: Image) -> bytes:
-    """Lossless, with little time spent on size: level 1 is about five times as fast as Pillow's default."""
-    file = io.BytesIO()
-    Pillow.fromarray(image).save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-def as_webp(image: Image) -> bytes:
-    """Lossless; of photos a quarter to a third smaller than `as_png`, in two to four times the time."""
-    file = io.BytesIO()
-    Pillow.fromarray(image).save(file, "WEBP", lossless=True, quality=0, method=1)  # of lossless ones, quality means effort
-    return file.getvalue()
 
 
 def retry_after(reply: Reply) -> float:
