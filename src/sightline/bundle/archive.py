@@ -10,24 +10,29 @@ import json
 import lzma
 import tarfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from sightline.config.yaml_dialect import BASE, dump, load_file
 from sightline.errors import BundleError, Problem
+from sightline.runtimes.graph import Onnx, Told, read_told
 from sightline.storage import copied_here
 
 FORMAT = 1
 """Version of bundle.json. A reader refuses newer ones."""
 
 WEIGHTS, CONFIG, MANIFEST = "model.pth", "config.yaml", "bundle.json"
+GRAPH = "model.onnx"
+"""The exported detector; with it, a bundle needs no weights."""
 RUN_THRESHOLDS = "thresholds.json"
 RUN_WEIGHTS = ("model_best.pth", "model_final.pth")
 """Of a run, the first that is there: the best that validation measured, else the last."""
 CODE = "code/"
 """Where a bundle has what AWS's containers run. Loading a model takes nothing from there, and changes there are no fault."""
-NEEDED = {WEIGHTS, CONFIG, MANIFEST, *RUN_WEIGHTS, RUN_THRESHOLDS, "run.json", "inference/scores.json"}
+NEEDED = {WEIGHTS, GRAPH, CONFIG, MANIFEST, *RUN_WEIGHTS, RUN_THRESHOLDS, "run.json", "inference/scores.json"}
 """What is fetched of a model's folder on S3; a run has more checkpoints than that."""
 
 MAX_MEMBER_BYTES = 8 * 2**30
@@ -35,21 +40,70 @@ MAX_MEMBER_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A file of an archive that was read and not kept."""
+
+    sha256: str
+
+
+Content = bytes | Path | Passed
+"""One file of a model: in memory, where it lies, or passed over. Large ones are held only by those who need them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Files:
-    """The files of one model. weights, config: bytes; manifest: bundle.json's content, empty where there is none."""
+    """The files of one model. weights, config: bytes; manifest: bundle.json's content, empty where there is none.
+
+    weights: empty where there are none, and where they were left out because the graph will do
+    left_out: the weights, then
+    graph:   model.onnx
+    """
 
     where: str
     weights: bytes
     config: bytes
     manifest: Mapping[str, object]
+    graph: Onnx | None = None
+    left_out: Path | Passed | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        return bool(self.weights) or self.left_out is not None
+
+    def told(self) -> Told:
+        """What the graph tells of itself; errors as `read_told`."""
+        assert self.graph is not None
+        return read_told(self.graph, f"{self.where}: {GRAPH}")
+
+    def weights_sha256(self) -> str:
+        """Of the weights, or of those that the graph was made from, which is the same model."""
+        if self.has_weights or self.graph is None:
+            return digest(self.weights if self.left_out is None else self.left_out)
+        return self.told().weights_sha256
+
+    def is_stale(self) -> bool:
+        """Whether the graph was made from other weights than those beside it."""
+        return self.has_weights and self.graph is not None and self.told().weights_sha256 != self.weights_sha256()
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_model_files(reference: str | Path) -> Files:
+def digest(content: Content) -> str:
+    """The sha256 of a file, wherever it is."""
+    if isinstance(content, Passed):
+        return content.sha256
+    if isinstance(content, bytes):
+        return sha256(content)
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_model_files(reference: str | Path, *, graph_first: bool = False) -> Files:
     """The files of a bundle (archive or folder), a run, or a folder with Detectron2's `model_final.pth` and `config.yaml`.
+
+    graph_first: leave out the weights where there is a `model.onnx`; they are checked, and not held in memory
 
     Raises:
         BundleError: nothing of that kind is there, files are missing, or a checksum is wrong.
@@ -57,9 +111,9 @@ def read_model_files(reference: str | Path) -> Files:
     """
     path = model_path(reference)
     if path.is_file():
-        return from_members(read_archive(path), str(reference))
+        return from_members(read_model_archive(path, graph_first=graph_first), str(reference))
     if path.is_dir():
-        return from_members(read_folder(path), str(reference))
+        return from_members(read_folder(path, graph_first=graph_first), str(reference))
     raise BundleError(
         reference, "does not exist", "Give a run folder, a bundle, or a folder with model_final.pth and config.yaml."
     )
@@ -70,14 +124,22 @@ def describe(reference: str | Path) -> dict[str, object]:
 
     Raises: as `read_model_files`.
     """
-    files = read_model_files(reference)
+    files = read_model_files(reference, graph_first=True)
     path = copied_here(reference, "A model", lambda name: name in NEEDED or name.startswith(CODE))
     there = read_archive(path) if path.is_file() else read_code(path)
     listed = files.manifest.get("files", {})
     packed = {name: wanted for name, wanted in listed.items() if name.startswith(CODE)} if isinstance(listed, dict) else {}
     code = {name: content for name, content in there.items() if name.startswith(CODE)}
     states = {name: state_of(code.get(name), packed.get(name)) for name in sorted(code.keys() | packed.keys())}
-    return {**files.manifest, **({"code": states} if states else {})}
+    return {**files.manifest, **graph_facts(files), **({"code": states} if states else {})}
+
+
+def graph_facts(files: Files) -> dict[str, object]:
+    """{"graph": what `model.onnx` tells of itself, and whether it is of the weights beside it}, or nothing."""
+    if files.graph is None:
+        return {}
+    told = {name: value for name, value in asdict(files.told()).items() if name not in ("format", "classes")}
+    return {"graph": told | ({"stale": True} if files.is_stale() else {})}
 
 
 def state_of(content: bytes | None, wanted: object) -> str:
@@ -100,18 +162,23 @@ def model_path(reference: str | Path) -> Path:
     return copied_here(reference, "A model", NEEDED.__contains__)
 
 
-def from_members(members: Mapping[str, bytes], where: str) -> Files:
-    missing = [name for name in (CONFIG, WEIGHTS) if name not in members]
-    if missing:
+def from_members(members: Mapping[str, Content], where: str) -> Files:
+    weights, graph, config = members.get(WEIGHTS), members.get(GRAPH), members.get(CONFIG)
+    needed = {CONFIG: config, WEIGHTS: graph if weights is None else weights}
+    missing = [name for name, content in needed.items() if content is None]
+    if missing or not isinstance(config, bytes) or isinstance(graph, Passed):
         there = ", ".join(sorted(members)) or "nothing"
         raise BundleError(
             where,
             f"has no {' and no '.join(missing)} (it holds {there})",
             "Give a run folder, a bundle, or a Detectron2 folder.",
         )
-    manifest = read_manifest(members[MANIFEST], where) if MANIFEST in members else {}
+    described = members.get(MANIFEST)
+    manifest = read_manifest(described, where) if isinstance(described, bytes) else {}
     check_sums(members, manifest, where)
-    return Files(where, members[WEIGHTS], members[CONFIG], manifest)
+    if isinstance(weights, bytes):
+        return Files(where, weights, config, manifest, graph)
+    return Files(where, b"", config, manifest, graph, weights)
 
 
 def read_manifest(content: bytes, where: str) -> Mapping[str, object]:
@@ -137,7 +204,7 @@ def manifest_names(files: Files) -> tuple[str, ...]:
     return tuple(names)
 
 
-def check_sums(members: Mapping[str, bytes], manifest: Mapping[str, object], where: str) -> None:
+def check_sums(members: Mapping[str, Content], manifest: Mapping[str, object], where: str) -> None:
     """Nothing, if every file that the manifest lists is there and unchanged; `code/` aside, which `describe` tells about."""
     listed = manifest.get("files", {})
     if not isinstance(listed, dict):
@@ -148,7 +215,7 @@ def check_sums(members: Mapping[str, bytes], manifest: Mapping[str, object], whe
             continue
         if name not in members:
             problems.append(Problem(f"{where}: {name}", "is missing", "Pack or copy the bundle again."))
-        elif sha256(members[name]) != wanted:
+        elif digest(members[name]) != wanted:
             problems.append(
                 Problem(
                     f"{where}: {name}", "is not the file that was packed (sha256 differs)", "Pack or copy the bundle again."
@@ -160,22 +227,45 @@ def check_sums(members: Mapping[str, bytes], manifest: Mapping[str, object], whe
 
 def read_archive(path: Path) -> dict[str, bytes]:
     """{name: content} of the regular files in a `.tar.gz` (or plain `.tar`)."""
-    members: dict[str, bytes] = {}
+    with reading(path):
+        return {name: file.read() for name, file in archive_files(path)}
+
+
+def read_model_archive(path: Path, *, graph_first: bool) -> dict[str, Content]:
+    """The same of what loading a model needs. graph_first: with a `model.onnx`, the weights are passed over."""
+    members: dict[str, Content] = {}
+    with reading(path):
+        for name, file in archive_files(path):
+            if graph_first and name == WEIGHTS and GRAPH in members:
+                members[name] = Passed(hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
+            elif not name.startswith(CODE):
+                members[name] = file.read()
+    weights = members.get(WEIGHTS)
+    if graph_first and GRAPH in members and isinstance(weights, bytes):  # the graph came after them
+        members[WEIGHTS] = Passed(sha256(weights))
+    return members
+
+
+def archive_files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """(name, file) of the regular files in a `.tar.gz` (or plain `.tar`), each to be read before the next."""
+    with tarfile.open(path, "r:*") as archive:
+        for member in archive:
+            if not member.isdir():
+                name, file = member_name(member, path), archive.extractfile(member)
+                yield name, io.BytesIO() if file is None else file
+        rest = archive.fileobj
+        while rest is not None and rest.read(2**20):  # to the very end, where gzip keeps the checksum of all before
+            pass
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what Python's libraries raise of an archive into our error."""
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                name = member_name(member, path)
-                file = archive.extractfile(member)
-                members[name] = b"" if file is None else file.read()
-            rest = archive.fileobj
-            while rest is not None and rest.read(2**20):  # to the very end, where gzip keeps the checksum of all before
-                pass
+        yield
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")  # tarfile adds a line for every format
         raise BundleError(path, f"is no archive or is damaged ({reason})", "Pack or copy the bundle again.") from error
-    return members
 
 
 def member_name(member: tarfile.TarInfo, path: Path) -> str:
@@ -190,16 +280,22 @@ def member_name(member: tarfile.TarInfo, path: Path) -> str:
     return str(PurePosixPath(*[part for part in parts if part != "."]))
 
 
-def read_folder(path: Path) -> dict[str, bytes]:
-    """{name: content} of what a model needs; a run's final weights stand in for model.pth."""
-    members = {name: (path / name).read_bytes() for name in (MANIFEST, WEIGHTS) if (path / name).is_file()}
+def read_folder(path: Path, *, graph_first: bool = False) -> dict[str, Content]:
+    """{name: content} of what a model needs; a run's final weights stand in for model.pth. The graph stays where it lies.
+
+    graph_first: with a `model.onnx`, so do the weights
+    """
+    members: dict[str, Content] = {}
+    if (path / MANIFEST).is_file():
+        members[MANIFEST] = (path / MANIFEST).read_bytes()
     if (path / CONFIG).is_file():
         members[CONFIG] = read_config(path / CONFIG)
-    if WEIGHTS not in members:
-        chosen = next((path / name for name in RUN_WEIGHTS if (path / name).is_file()), None) or last_saved(path)
-        if chosen is not None:
-            members[WEIGHTS] = chosen.read_bytes()
-    return members | ({} if MANIFEST in members else described_run(path))
+    if (path / GRAPH).is_file():
+        members[GRAPH] = path / GRAPH
+    weights = next((path / name for name in (WEIGHTS, *RUN_WEIGHTS) if (path / name).is_file()), None) or last_saved(path)
+    if weights is not None:
+        members[WEIGHTS] = weights if graph_first and GRAPH in members else weights.read_bytes()
+    return members if MANIFEST in members else members | described_run(path)
 
 
 def read_config(path: Path) -> bytes:

@@ -1,20 +1,21 @@
 """MODEL, as every command takes it, to a callable detector with its class names."""
 
-import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.bundle.archive import Files, manifest_names, read_model_files
+from sightline.bundle.exported import graph_predictor, no_torch, runtime_for, wants_graph
 from sightline.bundle.thresholds import usable_thresholds
 from sightline.coco import CLASSES_2017
 from sightline.config.architecture import class_count, proposes_only, with_score_threshold
 from sightline.config.schema import Config
 from sightline.config.yaml_dialect import flatten, load_values, parse_yaml
 from sightline.errors import BundleError
-from sightline.model.build import build_detector, build_predictor
-from sightline.model.checkpoint import Unfilled, load_exactly, parse_checkpoint, state_dict_of
-from sightline.records import Model
-from sightline.tensors import choose_device
+from sightline.records import Model, Predict
+from sightline.runtimes.choice import Runtime, asked_runtime, installed
+
+LOG = logging.getLogger(__name__)
 
 COCO_SETS = {"coco_2014_train", "coco_2017_train"}
 """Detectron2's names of COCO's training sets; a configuration with one of them and 80 classes has COCO's classes."""
@@ -29,6 +30,8 @@ def load_model(
     device: str = "auto",
     score_threshold: float | None = None,
     class_names: Sequence[str] | None = None,
+    runtime: str = "auto",
+    threads: int | None = None,
 ) -> Model:
     """A run folder, a bundle (archive or folder), or a folder with Detectron2's `model_final.pth` and `config.yaml`.
 
@@ -36,29 +39,65 @@ def load_model(
     device:          "auto" follows the model's MODEL.DEVICE: the GPU if there is one
     score_threshold: 0 to 1, instead of the model's SCORE_THRESH_TEST and of thresholds that were chosen for its classes
     class_names:     instead of those it brings; needed for Detectron2 folders, which bring none
+    runtime:         "torch" runs the weights; "onnx" and "openvino" run `model.onnx`, without torch; "auto" takes what is
+                     installed and usually the fastest (docs/runtimes.md)
+    threads:         that one prediction uses in ONNX Runtime and OpenVINO; None: all cores. torch has its own number
 
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded; the message says which part and why.
+        MissingDependencyError: what it needs is not installed.
     """
-    files = read_model_files(reference)
-    return model_from(files, device=device, score_threshold=score_threshold, class_names=class_names)
+    asked = asked_runtime(runtime)
+    files = read_model_files(reference, graph_first=wants_graph(asked, device))
+    chosen = runtime_for(files, config_of(files), asked, device)
+    if chosen == "torch" and files.left_out is not None:
+        files = read_model_files(reference)
+    return model_from(
+        files, device=device, score_threshold=score_threshold, class_names=class_names, runtime=chosen, threads=threads
+    )
 
 
-def model_from(files: Files, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None) -> Model:
+def model_from(
+    files: Files,
+    *,
+    device: str,
+    score_threshold: float | None,
+    class_names: Sequence[str] | None,
+    runtime: Runtime = "torch",
+    threads: int | None = None,
+) -> Model:
     """`load_model` of files that are in memory already."""
     config = config_of(files)
     if score_threshold is not None:
         config = with_score_threshold(config, score_threshold)
-    with Unfilled():
-        detector = build_detector(config, f"{files.where}: config.yaml")
-    checkpoint = parse_checkpoint(io.BytesIO(files.weights), f"{files.where}: weights")
-    load_exactly(detector, state_dict_of(checkpoint, files.where), f"{files.where}: weights", take=True)
-    detector.to(choose_device(device, config.model.device))
-    predictor = build_predictor(detector, config)
-    names = names_for(config, class_names or manifest_names(files), files.where)
+    brought = manifest_names(files) or (() if runtime == "torch" else files.told().classes)
+    names = names_for(config, class_names or brought, files.where)
     facts = {key: files.manifest[key] for key in ("training", "scores", "thresholds") if key in files.manifest}
+    predictor, running = (
+        torch_predictor(files, config, device)
+        if runtime == "torch"
+        else graph_predictor(
+            files, config, runtime, device=device, threshold=score_threshold, classes=len(names), threads=threads
+        )
+    )
+    facts |= {"runtime": running} | ({} if runtime == "torch" else {"precision": files.told().precision})
+    LOG.info("%s runs in %s", files.where, running)
     thresholds = usable_thresholds(files, manifest_names(files) or names) if score_threshold is None else None
     return Model(predictor, names, files.where, facts, proposes=proposes_only(config), thresholds=thresholds)
+
+
+def torch_predictor(files: Files, config: Config, device: str) -> tuple[Predict, str]:
+    """(the predictor of the weights, what runs it). torch is imported here, where nothing else will do.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+        SightlineError: as `bundle.weights.predictor_of`.
+    """
+    if not installed("torch"):
+        raise no_torch(files.where)
+    from sightline.bundle.weights import predictor_of
+
+    return predictor_of(files, config, device)
 
 
 def config_of(files: Files) -> Config:

@@ -11,20 +11,28 @@ import torch
 from torch import Tensor
 
 from sightline.bundle.archive import (
+    CODE,
     CONFIG,
     FORMAT,
+    GRAPH,
     MANIFEST,
+    NEEDED,
     WEIGHTS,
     Files,
+    manifest_names,
     model_path,
+    read_archive,
+    read_code,
     read_config,
     read_folder,
+    read_manifest,
+    read_model_files,
     run_facts,
     sha256,
     write_archive,
 )
 from sightline.bundle.carried import code_members
-from sightline.bundle.load import config_of, model_from
+from sightline.bundle.load import config_of, model_from, names_for
 from sightline.bundle.thresholds import carried
 from sightline.config.architecture import score_threshold
 from sightline.config.sources import load as load_config
@@ -33,7 +41,7 @@ from sightline.downloads import cache_folder, fetch, is_address
 from sightline.errors import BundleError
 from sightline.model.build import build_detector
 from sightline.model.checkpoint import parse_checkpoint, read_weights, state_dict_of
-from sightline.storage import atomic_write, output_path
+from sightline.storage import atomic_write, copied_here, output_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +68,21 @@ def pack_run(
     folder = model_path(run)
     if not folder.is_dir():
         raise BundleError(run, "is no run folder", "Give the folder that `sightline train` wrote.")
+    return write_members(run_members(folder, run, class_names, requirements), to)
+
+
+def run_members(
+    folder: Path, run: str | Path, class_names: Sequence[str] | None, requirements: Path | None
+) -> dict[str, bytes]:
+    """What packing a run, which lies at `folder`, would write."""
     members = read_folder(folder)
+    weights, config = members.get(WEIGHTS), members.get(CONFIG)
     missing = [name for name in (CONFIG, WEIGHTS) if name not in members]
-    if missing:
+    if not isinstance(weights, bytes) or not isinstance(config, bytes):
         raise BundleError(run, f"has no {' and no '.join(missing)}", "Give the folder of a finished training.")
-    tensors = state_dict_of(parse_checkpoint(io.BytesIO(members[WEIGHTS]), run), run)
-    files = Files(str(run), members[WEIGHTS], members[CONFIG], run_facts(folder))
-    return pack(tensors, files, to, class_names=class_names, requirements=requirements)
+    tensors = state_dict_of(parse_checkpoint(io.BytesIO(weights), run), run)
+    files = Files(str(run), weights, config, run_facts(folder))
+    return packed_members(tensors, files, class_names=class_names, requirements=requirements)
 
 
 def pack_files(
@@ -109,7 +125,14 @@ def pack(
     class_names: Sequence[str] | None,
     requirements: Path | None,
 ) -> Packed:
-    """Write `to`, after loading what goes into it.
+    """Write `to`, after loading what goes into it; arguments as `packed_members`."""
+    return write_members(packed_members(tensors, source, class_names=class_names, requirements=requirements), to)
+
+
+def packed_members(
+    tensors: Mapping[str, Tensor], source: Files, *, class_names: Sequence[str] | None, requirements: Path | None
+) -> dict[str, bytes]:
+    """{name: content} of a bundle, after loading what goes into it.
 
     tensors: of the model; they are written anew
     source:  where they come from: configuration and facts
@@ -126,11 +149,54 @@ def pack(
         "score_threshold": score_threshold(config_of(files)),
         **{key: value for key, value in facts.items() if key != "class_names"},
         **carried(source, members[WEIGHTS], model.class_names),
-        "files": {name: sha256(content) for name, content in sorted(members.items())},
     }
-    members[MANIFEST] = (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()
+    return described(members, manifest)
+
+
+def described(members: Mapping[str, bytes], manifest: Mapping[str, object]) -> dict[str, bytes]:
+    """The members with the description of all of them."""
+    others = {name: content for name, content in members.items() if name != MANIFEST}
+    whole = {**manifest, "files": {name: sha256(content) for name, content in sorted(others.items())}}
+    return {**others, MANIFEST: (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode()}
+
+
+def bundle_members(reference: str | Path, class_names: Sequence[str] | None = None) -> dict[str, bytes]:
+    """{name: content} of a bundle, archive or folder; of a run, what packing it would write.
+
+    Raises:
+        BundleError, ConfigError, CheckpointError: it cannot be loaded.
+    """
+    path = copied_here(reference, "A model", lambda name: name in NEEDED or name.startswith(CODE))
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        return run_members(path, reference, class_names, None)
+    files = read_model_files(reference)  # with all its checks
+    if not path.is_dir():
+        members = read_archive(path)
+    else:
+        named = (name for name in (CONFIG, WEIGHTS, GRAPH, MANIFEST) if (path / name).is_file())
+        members = {name: (path / name).read_bytes() for name in named} | read_code(path)
+    names = names_for(config_of(files), class_names or manifest_names(files), str(reference))
+    return described(members, {"format": FORMAT, **files.manifest, "class_names": list(names)})
+
+
+def with_graph(members: Mapping[str, bytes], graph: bytes, *, without_weights: bool) -> dict[str, bytes]:
+    """A bundle's members with `graph` as model.onnx.
+
+    without_weights: leave out the weights, and `code/`, whose containers run torch
+    """
+    kept = {
+        name: content
+        for name, content in members.items()
+        if not without_weights or (name != WEIGHTS and not name.startswith(CODE))
+    }
+    return described({**kept, GRAPH: graph}, read_manifest(members[MANIFEST], MANIFEST))
+
+
+def write_members(members: Mapping[str, bytes], to: str | Path) -> Packed:
+    """The archive of these members, whole or not at all."""
+    names = json.loads(members[MANIFEST])["class_names"]
     archive = io.BytesIO()
     write_archive(members, archive)
     with output_path(to, "A bundle") as path, atomic_write(path) as file:
         file.write(archive.getbuffer())
-    return Packed(to, model.class_names, archive.getbuffer().nbytes, sha256(archive.getvalue()))
+    return Packed(to, tuple(names), archive.getbuffer().nbytes, sha256(archive.getvalue()))

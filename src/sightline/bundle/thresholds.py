@@ -8,6 +8,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sightline.bundle.archive import (
@@ -40,12 +41,12 @@ def store_thresholds(model: str | Path, thresholds: Mapping[str, float], chosen_
     """
     if is_remote(str(model)) or str(model).startswith(("http://", "https://")):
         raise BundleError(model, "is not on this machine", "Store thresholds in the run or bundle, and deploy that again.")
-    files = read_model_files(model)
+    files = read_model_files(model, graph_first=True)
     path = Path(model)
     if path.is_dir() and not (path / "run.json").is_file() and not (path / MANIFEST).is_file():
         raise BundleError(model, "is neither a run nor a bundle", "Pack it first: sightline bundle pack.")
-    told = {"chosen_for": chosen_for, "weights": sha256(files.weights), "per_class": dict(thresholds)}
-    described = Files(files.where, files.weights, files.config, {**files.manifest, "thresholds": told})
+    told = {"chosen_for": chosen_for, "weights": files.weights_sha256(), "per_class": dict(thresholds)}
+    described = replace(files, manifest={**files.manifest, "thresholds": told})
     thresholds_of(described, manifest_names(files))
     if path.is_dir() and not (path / MANIFEST).is_file():
         write_json(path / RUN_THRESHOLDS, told, indent=1)
@@ -76,7 +77,7 @@ def thresholds_of(files: Files, class_names: Sequence[str]) -> tuple[float, ...]
     per_class = told.get("per_class") if isinstance(told, dict) else None
     if not isinstance(told, dict) or not isinstance(per_class, dict) or not all(map(is_score, per_class.values())):
         raise BundleError(where, f"are {json.dumps(told)[:80]}", AGAIN)
-    if told.get("weights") != sha256(files.weights):
+    if told.get("weights") != files.weights_sha256():
         raise BundleError(where, "were chosen for other weights", AGAIN)
     unknown = sorted(set(per_class) - set(class_names))
     if unknown:
@@ -101,7 +102,7 @@ def carried(files: Files, weights: bytes, class_names: Sequence[str]) -> dict[st
 def usable_thresholds(files: Files, class_names: Sequence[str]) -> tuple[float, ...] | None:
     """As `thresholds_of`, but those of other weights are left out with a warning: a model must load to choose them again."""
     told = files.manifest.get("thresholds")
-    if isinstance(told, dict) and told.get("weights") != sha256(files.weights):
+    if isinstance(told, dict) and told.get("weights") != files.weights_sha256():
         LOG.warning("warning: %s: its thresholds were chosen for other weights, and are not used. %s", files.where, AGAIN)
         return None
     return thresholds_of(files, class_names)

@@ -1,0 +1,1 @@
+"""An exported detector (`model.onnx`) run without torch: by ONNX Runtime, or by OpenVINO."""

@@ -1,0 +1,56 @@
+"""Which runtime a model is run by, and what is installed to choose from."""
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from sightline.errors import ConfigError, nearest
+
+Runtime = Literal["torch", "onnx", "openvino"]
+Asked = Literal["auto", "torch", "onnx", "openvino"]
+
+GRAPH_RUNTIMES: tuple[Runtime, ...] = ("onnx", "openvino")
+
+CPU_ORDER: tuple[Runtime, ...] = ("onnx", "openvino", "torch")
+"""On a CPU, the first that is installed and that the model has the file for: the fastest first (docs/benchmarks/)."""
+
+MODULES: dict[Runtime, str] = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+"""Of which a Linux with a GPU that torch can use has one: NVIDIA's driver, Jetson's, that of Windows' Linux, AMD's."""
+
+
+def asked_runtime(name: str) -> Asked:
+    """`name`, which a user gave.
+
+    Raises:
+        ConfigError: no such runtime.
+    """
+    for known in get_args(Asked):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigError("runtime", f"is {name!r}", nearest(name, get_args(Asked)))
+
+
+def installed(runtime: Runtime) -> bool:
+    """Whether what runs it is there; it is not imported."""
+    module = MODULES[runtime]
+    if module in sys.modules:
+        return sys.modules[module] is not None  # None is how an import is forbidden
+    return importlib.util.find_spec(module) is not None
+
+
+def choose(order: Sequence[Runtime], *, weights: bool, graph: bool) -> Runtime | None:
+    """The first of `order` that is installed and has its file: torch the weights, the others the graph; None: there is none."""
+    return next((one for one in order if (weights if one == "torch" else graph) and installed(one)), None)
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth asking torch for a GPU, which takes seconds: False where there certainly is none."""
+    system = platform.system()
+    if system == "Linux":
+        return any(Path(name).exists() for name in GPU_FILES)
+    return system != "Darwin"  # whose GPUs nothing here takes by itself
