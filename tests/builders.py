@@ -124,6 +124,15 @@ MASKS = overrides(
 )
 CASCADE = overrides("MODEL.ROI_HEADS.NAME CascadeROIHeads  MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True")
 PROPOSALS_ONLY = overrides("MODEL.META_ARCHITECTURE ProposalNetwork")
+COUNTING = PROPOSALS_ONLY + overrides(
+    """
+    MODEL.RPN.BATCH_SIZE_PER_IMAGE 100000  MODEL.RPN.LOSS_WEIGHT 300.0  MODEL.RPN.POSITIVE_FRACTION 1.0
+    INPUT.MIN_SIZE_TRAIN (48,)  SOLVER.IMS_PER_BATCH 4  TEST.EVAL_PERIOD 2  INPUT.RANDOM_FLIP horizontal
+    MODEL.RESNETS.NORM FrozenBN  MODEL.FPN.NORM ""  SOLVER.BASE_LR 0.1
+    """
+)
+"""A detector whose losses are means over pictures: every anchor is in the sample, all pictures of a batch have
+one size, and no norm sees the batch."""
 C4 = BOTTLENECKS + overrides(
     """
     MODEL.BACKBONE.NAME build_resnet_backbone  MODEL.RESNETS.OUT_FEATURES ('res4',)  MODEL.RPN.IN_FEATURES ('res4',)

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,34 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real data in {folder}: set SIGHTLINE_SHARED to its folder")
     return folder
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[list[str]]]:
+    """Two hosts with addresses of their own, 10.231.7.1 (algo-1) and 10.231.7.2 (algo-2): how a command runs on each."""
+    ip = shutil.which("ip")
+    if ip is None or os.geteuid() != 0:
+        pytest.skip("needs root and iproute2 for network namespaces")
+
+    def do(*words: str) -> bool:
+        return subprocess.run([ip, *words], capture_output=True, check=False).returncode == 0
+
+    names = [f"sightline-{letter}-{os.getpid()}" for letter in "ab"]
+    folders = [Path("/etc/netns") / name for name in names]
+    try:
+        for folder in folders:  # `ip netns exec` shows it as /etc/hosts
+            folder.mkdir(parents=True)
+            (folder / "hosts").write_text("127.0.0.1 localhost\n10.231.7.1 algo-1\n10.231.7.2 algo-2\n", encoding="utf-8")
+        ready = all(do("netns", "add", name) for name in names)
+        ready = ready and do("link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "veth0", "netns", names[1])
+        for number, name in enumerate(names, 1):
+            inside = ("-n", name)
+            ready = ready and do(*inside, "addr", "add", f"10.231.7.{number}/24", "dev", "veth0")
+            ready = ready and do(*inside, "link", "set", "veth0", "up") and do(*inside, "link", "set", "lo", "up")
+        if not ready:
+            pytest.skip("network namespaces cannot be made here")
+        yield [[ip, "netns", "exec", name] for name in names]
+    finally:
+        for name, folder in zip(names, folders, strict=True):
+            do("netns", "delete", name)
+            shutil.rmtree(folder, ignore_errors=True)

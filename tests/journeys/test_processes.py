@@ -1,15 +1,13 @@
 """`sightline train` as people start it on several processes and hosts: torchrun, SIGTERM, --resume, a failing process."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 import torch
 from builders import PATIENCE_S, TINY, a_dataset_folder
 
@@ -86,35 +84,6 @@ def test_a_failing_process_ends_torchrun_with_its_own_message(tmp_path: Path) ->
     assert out == ""
     last = run / (run / "last_checkpoint").read_text(encoding="utf-8")
     assert torch.load(last, weights_only=True)["iteration"] >= 4
-
-
-NAMESPACES = ("sightline-a", "sightline-b")
-
-
-@pytest.fixture
-def hosts() -> Iterator[list[list[str]]]:
-    """Two hosts with addresses of their own, 10.231.7.1 and 10.231.7.2: how a command runs on each."""
-    ip = shutil.which("ip")
-    if ip is None or os.geteuid() != 0:
-        pytest.skip("needs root and iproute2 for network namespaces")
-
-    def do(*words: str) -> bool:
-        return subprocess.run([ip, *words], capture_output=True, check=False).returncode == 0
-
-    names = [f"{name}-{os.getpid()}" for name in NAMESPACES]
-    try:
-        ready = all(do("netns", "add", name) for name in names)
-        ready = ready and do("link", "add", "veth0", "netns", names[0], "type", "veth", "peer", "veth0", "netns", names[1])
-        for number, name in enumerate(names, 1):
-            inside = ("-n", name)
-            ready = ready and do(*inside, "addr", "add", f"10.231.7.{number}/24", "dev", "veth0")
-            ready = ready and do(*inside, "link", "set", "veth0", "up") and do(*inside, "link", "set", "lo", "up")
-        if not ready:
-            pytest.skip("network namespaces cannot be made here")
-        yield [[ip, "netns", "exec", name] for name in names]
-    finally:
-        for name in names:
-            do("netns", "delete", name)
 
 
 def test_two_hosts_train_together(hosts: list[list[str]], tmp_path: Path) -> None:

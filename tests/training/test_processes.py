@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import PROPOSALS_ONLY, RETINANET, a_config, a_data_folder, a_detector, in_processes, overrides
+from builders import COUNTING, RETINANET, a_config, a_data_folder, a_detector, in_processes, overrides
 from torch import nn
 from torch.testing import assert_close
 
@@ -20,16 +20,6 @@ from sightline.training.learner import Learner
 from sightline.training.processes import Processes, interface_towards, joined
 from sightline.training.run import Job, Run, run_training
 from sightline.training.settings import Settings
-
-COUNTING = PROPOSALS_ONLY + overrides(
-    """
-    MODEL.RPN.BATCH_SIZE_PER_IMAGE 100000  MODEL.RPN.LOSS_WEIGHT 300.0  MODEL.RPN.POSITIVE_FRACTION 1.0
-    INPUT.MIN_SIZE_TRAIN (48,)  SOLVER.IMS_PER_BATCH 4  TEST.EVAL_PERIOD 2  INPUT.RANDOM_FLIP horizontal
-    MODEL.RESNETS.NORM FrozenBN  MODEL.FPN.NORM ""  SOLVER.BASE_LR 0.1
-    """
-)
-"""A detector whose losses are means over pictures: every anchor is in the sample, all pictures of a batch have
-one size, and no norm sees the batch."""
 
 THREE_STEPS = overrides("SOLVER.MAX_ITER 3  SOLVER.CHECKPOINT_PERIOD 2")
 

@@ -100,12 +100,14 @@ def create(
     pictures: Path | Sequence[Path] | Mapping[str, Path] | Located | None,
     on_problem: OnProblem = "error",
     replace: bool = False,
+    by_name: bool = False,
 ) -> FolderReport:
     """A dataset folder at `to`: pictures linked (copied where the file system cannot) and `annotations/all.json`.
 
     pictures:   folders in which to find them, {file_name: file}, or what `places` found; None: labels only
     on_problem: "skip" leaves out pictures that are missing, damaged or of another size, and lists them in the report
     replace:    an existing folder makes room when the new one is complete
+    by_name:    pictures are symbolic links: nothing is copied, and they must stay where they are
 
     Raises:
         DatasetError: everything that is wrong with the pictures, at once; or nothing is left.
@@ -123,7 +125,7 @@ def create(
             raise DatasetError.collected(listed)
         sound = Dataset(dataset.categories, tuple(one.record for one in checked))
         for one in checked:
-            place(one.path, folder / "images" / one.record.file_name)
+            (refer if by_name else place)(one.path, folder / "images" / one.record.file_name)
         coco.write(sound, annotations_file(folder, ALL))
     return FolderReport(
         folder=to,
@@ -236,6 +238,12 @@ def place(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
+
+
+def refer(source: Path, target: Path) -> None:
+    """`source` by its name at `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(source.resolve())
 
 
 def place_pictures(part: "DatasetPart", to: Path) -> None:
