@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from sightline.dataset.split import split as split
     from sightline.dataset.split import write_split as write_split
     from sightline.evaluation.comparing import compare as compare
+    from sightline.examining import evaluate as evaluate
+    from sightline.examining import examine as examine
+    from sightline.export.write import export as export
     from sightline.journey import demo as demo
-    from sightline.journey import evaluate as evaluate
-    from sightline.journey import examine as examine
     from sightline.journey import run as run
     from sightline.journey import train as train
     from sightline.labels import ReadOptions as ReadOptions
@@ -50,8 +51,9 @@ PUBLIC = {
     "create_dataset": "sightline.dataset.folder:create",
     "demo": "sightline.journey:demo",
     "draw": "sightline.view.draw:draw",
-    "evaluate": "sightline.journey:evaluate",
-    "examine": "sightline.journey:examine",
+    "evaluate": "sightline.examining:evaluate",
+    "examine": "sightline.examining:examine",
+    "export": "sightline.export.write:export",
     "load_config": "sightline.config.sources:load",
     "load_model": "sightline.bundle.load:load_model",
     "open_part": "sightline.dataset.folder:open_part",

@@ -21,7 +21,6 @@ import sightline
 from sightline import labels
 from sightline.bundle.load import load_model
 from sightline.bundle.pack import pack_run
-from sightline.coco import to_json
 from sightline.config.schema import Config
 from sightline.config.sources import load as load_config
 from sightline.config.support import require_supported
@@ -31,18 +30,12 @@ from sightline.dataset.folder import DatasetPart, create, open_part
 from sightline.dataset.pictures import places
 from sightline.dataset.split import FRACTIONS, write_split
 from sightline.errors import DatasetError, OnProblem, Problem
-from sightline.evaluation.analysis import SCORES, Evaluation
-from sightline.evaluation.analysis import examine as examine_results
-from sightline.evaluation.analysis import write as write_evaluation
-from sightline.evaluation.asked import USUAL, Measuring
-from sightline.evaluation.coco import Scores, headline, table
-from sightline.evaluation.listing import LISTED
-from sightline.evaluation.predicting import detect_all, order_notes
-from sightline.evaluation.proposals import evaluate_proposals
-from sightline.evaluation.results import check_results, check_truth, results_from
+from sightline.evaluation.analysis import SCORES
+from sightline.evaluation.coco import headline, table
+from sightline.examining import INFERENCE, REPORT, examine
 from sightline.images import read_image
 from sightline.labels import ReadOptions
-from sightline.records import Detections, Model
+from sightline.records import Detections
 from sightline.reporting.write import PAGE, write_report
 from sightline.serving.remote import connect
 from sightline.serving.server import running
@@ -62,11 +55,6 @@ STAGES = ("import", "split", "train", "evaluate", "pack")
 
 DEFAULT_CONFIG = "small"
 """The preset that needs no downloaded weights and no GPU."""
-
-INFERENCE = "inference"
-REPORT = "report"
-RESULTS = "coco_instances_results.json"
-"""What evaluation leaves in a run's folder: `inference` by Detectron2's name, and in `report` the page."""
 
 DEMO_PICTURES = 600
 DEMO_FRACTIONS = {"train": 0.75, "val": 0.05, "test": 0.2}
@@ -287,43 +275,6 @@ def train(
         show=show,
         where=where,
     )
-
-
-def evaluate(model: Model, part: DatasetPart, output: Path | None = None) -> dict[str, Scores]:
-    """The scores of `model` on a part of a dataset folder: {"bbox": ...}, with masks {"bbox": ..., "segm": ...}.
-
-    Of a model that proposes regions without classes, {"box_proposals": ...}.
-
-    output: the folder that gets what `examine` writes
-    """
-    return dict(examine(model, part, output).scores)
-
-
-def examine(
-    model: Model,
-    part: DatasetPart,
-    output: Path | None = None,
-    measuring: Measuring = USUAL,
-    listed: int = LISTED,
-) -> Evaluation:
-    """`evaluate` with all that can be told: per class, thresholds, kinds of error, intervals; scores alone of proposals.
-
-    output: the folder that gets scores.json and, unless the model only proposes, analysis.json and coco_instances_results.json
-    listed: how many false detections and misses analysis.json tells one by one
-    """
-    found = detect_all(model, part.dataset, part.pictures)
-    if model.proposes:
-        evaluation = Evaluation(model.origin, evaluate_proposals(part.dataset, found), {})
-    else:
-        truth = check_truth(to_json(part.dataset), "ground truth")
-        results = results_from(found, [category.id for category in part.dataset.categories])
-        checked = replace(check_results(results, truth, model.origin), notes=order_notes(model, part.dataset))
-        evaluation = examine_results(truth, checked, measuring)
-        if output is not None:
-            write_json(output / RESULTS, results)
-    if output is not None:
-        write_evaluation(evaluation, output, listed)
-    return evaluation
 
 
 def demo(

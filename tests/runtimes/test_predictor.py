@@ -150,7 +150,7 @@ ANSWERS = {
 )
 def test_answers_that_are_not_what_was_promised(changed: Answers, message: str) -> None:
     told = read_told(a_graph(), "here")
-    running = Running("fake", lambda batch: ANSWERS | changed)
+    running = Running("fake", "cpu", lambda batch: ANSWERS | changed)
     predict = GraphPredictor(running, told, "here: model.onnx", score_threshold=0.1, classes=2)
     with pytest.raises(BundleError, match=rf"here: model\.onnx: {message}\. Export it again"):
         predict([np.zeros((64, 64, 3), np.uint8)])

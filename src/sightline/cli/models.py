@@ -1,4 +1,4 @@
-"""MODEL as every command takes it: a run, a bundle, Detectron2's folder, or the address of a server."""
+"""MODEL as every command takes it: a run, a bundle, Detectron2's folder, the address of a server, or `sagemaker://ENDPOINT`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,33 +13,55 @@ if TYPE_CHECKING:
     from sightline.evaluation.results import Results, Truth
     from sightline.records import Detections, Image, Model, Predict
 
+REMOTE = ("http://", "https://", "sagemaker://")
+"""Beginnings of models that answer from elsewhere."""
 
-def open_model(model: str, *, device: str = "auto", threshold: float | None = None, class_names: str | None = None) -> "Model":
-    """The detector behind `model`. class_names: "name,name,...", for one that does not carry its own."""
+
+RUNTIME_HELP = "What runs the model: torch its weights, the others model.onnx, without torch."
+RUNTIMES = "auto|torch|onnx|openvino"
+
+
+def open_model(
+    model: str,
+    *,
+    device: str = "auto",
+    threshold: float | None = None,
+    class_names: str | None = None,
+    runtime: str = "auto",
+    threads: int | None = None,
+) -> "Model":
+    """The detector behind `model`. class_names: "name,name,...", for one that does not carry its own; others: `load_model`."""
     if model.startswith(("http://", "https://")):
         from sightline.serving.remote import connect
 
         return connect(model)
+    if model.startswith("sagemaker://"):
+        import os
+
+        from sightline.cloud import account, endpoints
+
+        return endpoints.connect(account.open_account(os.environ), model, split_names(class_names))
     from sightline.bundle.load import load_model
 
-    return load_model(model, device=device, score_threshold=threshold, class_names=split_names(class_names))
+    names = split_names(class_names)
+    return load_model(model, device=device, score_threshold=threshold, class_names=names, runtime=runtime, threads=threads)
 
 
 def evaluate_model(
-    model: str, data: Path, part: str, output: Path | None, device: str, measuring: "Measuring", listed: int
+    model: str, data: Path, part: str, output: Path | None, device: str, measuring: "Measuring", listed: int, runtime: str
 ) -> "Evaluation":
     """What was measured of a model on a part of a dataset folder. A run folder keeps its own; others where `output` says."""
     from sightline.dataset.folder import open_part
-    from sightline.journey import INFERENCE, examine
+    from sightline.examining import INFERENCE, examine
 
     own = Path(model) / INFERENCE if (Path(model) / "run.json").is_file() else None
-    opened = open_model(model, device=device)
+    opened = open_model(model, device=device, runtime=runtime)
     if measuring.wish is not None:
         check_classes(opened, "Leave out --choose: there are no classes to choose thresholds for.")
     return examine(opened, open_part(data, part), output or own, measuring, listed)
 
 
-def model_results(model: str, data: Path, part: str, truth: "Truth", device: str) -> "Results":
+def model_results(model: str, data: Path, part: str, truth: "Truth", device: str, runtime: str) -> "Results":
     """What a model finds in a part of a dataset folder.
 
     Raises:
@@ -51,7 +73,7 @@ def model_results(model: str, data: Path, part: str, truth: "Truth", device: str
     from sightline.evaluation.predicting import detect_all, order_notes
     from sightline.evaluation.results import check_results, results_from
 
-    opened, detector = open_part(data, part), open_model(model, device=device)
+    opened, detector = open_part(data, part), open_model(model, device=device, runtime=runtime)
     check_classes(detector, "Evaluate it alone, and compare the recalls.")
     found = detect_all(detector, opened.dataset, opened.pictures)
     results = check_results(results_from(found, [category.id for category in opened.dataset.categories]), truth, model)
@@ -84,6 +106,7 @@ def open_workers(
     threshold: float | None = None,
     class_names: str | None = None,
     workers: int | None = None,
+    runtime: str = "auto",
 ) -> "tuple[Model, list[Predict]]":
     """(the model, what to call side by side): a copy on each GPU for "auto" and "cuda", else one model again and again.
 
@@ -92,20 +115,26 @@ def open_workers(
 
     workers: how many; None: as many as there are GPUs or cores, or as a server batches
     """
-    first = open_model(model, device=device, threshold=threshold, class_names=class_names)
-    if model.startswith(("http://", "https://")):
-        return first, [first.predict] * (workers or REQUESTS_AT_ONCE)
-    import torch
-
+    from sightline.runtimes.predictor import GraphPredictor
     from sightline.serving.devices import cores
+
+    count = workers or min(cores(), MAX_WORKERS)
+    threads = max(cores() // count, 1)
+    first = open_model(model, device=device, threshold=threshold, class_names=class_names, runtime=runtime, threads=threads)
+    if model.startswith(REMOTE):
+        return first, [first.predict] * (workers or REQUESTS_AT_ONCE)
+    if isinstance(first.predict, GraphPredictor):
+        return first, [first.predict] * (count if first.predict.on_cpu else workers or 1)
+    import torch
 
     kind = next(getattr(first.predict, "detector").parameters()).device.type  # noqa: B009 - a `Predict` need not have one
     if kind != "cpu":
         names = [f"cuda:{number}" for number in range(1, torch.cuda.device_count())] if device in ("auto", "cuda") else []
-        copies = [open_model(model, device=name, threshold=threshold, class_names=class_names).predict for name in names]
+        copies = [
+            open_model(model, device=name, threshold=threshold, class_names=class_names, runtime="torch").predict
+            for name in names
+        ]
         return first, [first.predict, *copies] * (workers or 1)
-    count = workers or min(cores(), MAX_WORKERS)
-    threads = max(cores() // count, 1)
     torch.set_num_threads(threads)
 
     def predict(images: "Sequence[Image]") -> "list[Detections]":
@@ -122,7 +151,7 @@ def fingerprint(model: str, opened: "Model") -> dict[str, object]:
 
     least = None if opened.thresholds is None else list(opened.thresholds)
     facts: dict[str, object] = {"model": model, "class_names": list(opened.class_names), "thresholds": least}
-    if model.startswith(("http://", "https://")):
+    if model.startswith(REMOTE):
         return facts | {"model_facts": opened.facts}
     if is_remote(model):
         return facts | {"model_files": listed(model)}
@@ -131,5 +160,5 @@ def fingerprint(model: str, opened: "Model") -> dict[str, object]:
     return facts | {"model_files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]}
 
 
-WEIGHTS = ("*.pth", "*.pkl", "config.yaml", "bundle.json")
+WEIGHTS = ("*.pth", "*.pkl", "*.onnx", "config.yaml", "bundle.json")
 """What makes the model of a folder; the rest of a run folder may change."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.console import log_to_stderr, note
-from sightline.cli.models import fingerprint, open_workers
+from sightline.cli.models import RUNTIME_HELP, RUNTIMES, fingerprint, open_workers
 
 if TYPE_CHECKING:
     from sightline.records import Model
@@ -44,6 +44,7 @@ def predict(
     draw_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.5,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Of videos: look at every N-th frame.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto and cuda take all GPUs.")] = "auto",
+    runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
@@ -64,7 +65,9 @@ def predict(
         lines_to = outputs.enter_context(output_path(output, "A file of answers")) if output else None
         drawn_to = outputs.enter_context(output_path(draw, "Drawing")) if draw else None
         names = collect(pictures)
-        detector, predicts = open_workers(model, device=device, threshold=threshold, class_names=class_names, workers=workers)
+        detector, predicts = open_workers(
+            model, device=device, threshold=threshold, class_names=class_names, workers=workers, runtime=runtime
+        )
         paint = painter(detector, max(threshold or 0.0, draw_threshold)) if draw else None
         least = threshold if threshold is not None else (detector.thresholds or 0.0)
         asked = Asked(batch_size=batch_size, threshold=least, every=every, paint=paint, draw_to=drawn_to)

@@ -68,6 +68,13 @@ def serve(
         float | None, typer.Option(min=0, max=1, help="Least score of any answer. Default: the model's own.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    runtime: Annotated[
+        str,
+        typer.Option(
+            envvar="SIGHTLINE_RUNTIME", metavar="auto|torch|onnx|openvino",
+            help="What runs the model: torch its weights, the others model.onnx.",
+        ),
+    ] = "auto",
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
@@ -125,7 +132,7 @@ def serve(
     """Serve a model over HTTP: POST /invocations, GET /ping, a page at /."""
     from sightline.cli.console import split_names
     from sightline.serving.logs import level_of
-    from sightline.serving.server import ANY_PORT, serve_many
+    from sightline.serving.server import ANY_PORT, load_for, serve_many
     from sightline.serving.server import serve as run_server
     from sightline.serving.settings import Settings
 
@@ -144,17 +151,20 @@ def serve(
         batch_timeout_s=worker_timeout,
         answer_type=accept,
     )
+    load = load_for(runtime)
     ports = ANY_PORT if free_ports is None else port_range(free_ports)
     if multi_model and workers is not None and workers > 1:
         raise RequestError("--workers", f"is {workers} beside --multi-model", "Leave it out: its models share one process.")
     if multi_model:
         folder = Path(model or MODELS_FOLDER)
-        serve_many(folder, host=host, port=port, device=device, threshold=threshold, settings=settings, free_ports=ports)
+        serve_many(
+            folder, host=host, port=port, device=device, threshold=threshold, settings=settings, load=load, free_ports=ports
+        )
     elif model is not None:
         names = split_names(class_names)
         run_server(
             model, host=host, port=port, device=device, threshold=threshold, class_names=names, settings=settings,
-            free_ports=ports, workers=workers,
+            load=load, free_ports=ports, workers=workers,
         )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def start(onnx: Onnx, where: str, *, device: str, threads: int) -> Running:
         raise ConfigError("device", f"{device!r} cannot be used by ONNX Runtime here", "Use cpu, or --runtime torch.")
     kind = "CPU" if device == "cpu" else "CUDA"
     name = f"ONNX Runtime {module.__version__}, {kind}" + (f", {threads} threads" if device == "cpu" else "")
-    return Running(name, runner(module, session, device))
+    return Running(name, device, runner(module, session, device))
 
 
 def providers_for(module: Any, device: str) -> list[Any]:

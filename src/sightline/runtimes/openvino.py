@@ -30,7 +30,7 @@ def start(onnx: Onnx, where: str, *, device: str, threads: int) -> Running:
         said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise BundleError(where, f"cannot be run by OpenVINO ({said[-1].strip()[:300]})", EXPORT_AGAIN) from error
     version = module.__version__.partition("-")[0]
-    return Running(f"OpenVINO {version}, CPU, {threads} threads", runner(compiled))
+    return Running(f"OpenVINO {version}, CPU, {threads} threads", device, runner(compiled))
 
 
 def runner(compiled: Any) -> Any:

@@ -43,6 +43,10 @@ class GraphPredictor:
         self.score_threshold, self.classes = score_threshold, classes
         self.input_size = InputSize(told.min_size, told.max_size, told.size_divisor)
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.running.device == "cpu"
+
     def resized(self, image: Image) -> Image:
         """The (H, W, 3) picture at the detector's size."""
         return self.input_size.resized(image)

@@ -34,4 +34,5 @@ class Running:
     """A loaded graph. name: what runs it, for people; run: may be called from several threads at once."""
 
     name: str
+    device: str
     run: Callable[[Batch], Answers]

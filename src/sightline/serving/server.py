@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from sightline.errors import BundleError, RunError, SightlineError
+from sightline.errors import BundleError, ConfigError, RunError, SightlineError, nearest
 from sightline.optional import require
 from sightline.records import ImageSize, Model
 from sightline.serving.devices import cores, environments, gpus, usual_workers
@@ -68,6 +68,53 @@ def load_bundle(
     from sightline.bundle.load import load_model
 
     return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names)
+
+
+def load_in_torch(
+    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
+) -> Model:
+    """`load_bundle`, run by torch."""
+    from sightline.bundle.load import load_model
+
+    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime="torch")
+
+
+def load_in_onnx_runtime(
+    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
+) -> Model:
+    """`load_bundle` of its `model.onnx`, run by ONNX Runtime."""
+    from sightline.bundle.load import load_model
+
+    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime="onnx")
+
+
+def load_in_openvino(
+    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
+) -> Model:
+    """`load_bundle` of its `model.onnx`, run by OpenVINO."""
+    from sightline.bundle.load import load_model
+
+    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime="openvino")
+
+
+LOADS: dict[str, Load] = {
+    "auto": load_bundle,
+    "torch": load_in_torch,
+    "onnx": load_in_onnx_runtime,
+    "openvino": load_in_openvino,
+}
+"""How a model is loaded for each --runtime: functions by name, because a model process finds them by it."""
+
+
+def load_for(runtime: str) -> Load:
+    """How a model is loaded for that --runtime.
+
+    Raises:
+        ConfigError: there is no such one.
+    """
+    if runtime not in LOADS:
+        raise ConfigError("runtime", f"is {runtime!r}", nearest(runtime, list(LOADS)))
+    return LOADS[runtime]
 
 
 def serve(
