@@ -6,6 +6,7 @@ import os
 import tarfile
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,24 @@ class Pauses:
 def keys(account: Account, bucket: str) -> list[str]:
     found: list[dict[str, Any]] = account.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
     return [entry["Key"] for entry in found]
+
+
+IAM = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket", "PutPublicAccessBlock": "PutBucketPublicAccessBlock"}
+"""S3's operations whose permission is called otherwise."""
+
+
+@contextmanager
+def asked_for(account: Account) -> Iterator[set[str]]:
+    """The permissions that the account's clients need inside the block."""
+    found: set[str] = set()
+
+    def note(model: Any, **_: object) -> None:
+        service = {"monitoring": "cloudwatch"}.get(model.service_model.signing_name, model.service_model.signing_name)
+        found.add(f"{service}:{IAM.get(model.name, model.name)}")
+
+    clients = [account.client(name) for name in ("iam", "s3", "ecr", "logs", "sagemaker", "cloudwatch")]
+    for client in clients:
+        client.meta.events.register("before-call", note)
+    yield found
+    for client in clients:
+        client.meta.events.unregister("before-call", note)

@@ -13,13 +13,13 @@ from builders import a_dataset_folder
 
 from sightline.cli import cloud as command
 from sightline.cli.main import main
-from sightline.cloud import fetching, jobs
+from sightline.cloud import fetching, jobs, policies
 from sightline.cloud.account import Account
 from sightline.cloud.costs import Cost
 from sightline.cloud.requests import Machines
 from sightline.errors import RunError, SightlineError
 
-from .conftest import IMAGE, MOMENT, ROLE, SECRET, TOKEN, archive, keys
+from .conftest import IMAGE, MOMENT, ROLE, SECRET, TOKEN, Pauses, archive, asked_for, keys
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -301,6 +301,15 @@ def test_a_refused_job_leaves_nothing_behind_but_data(account: Account, data: Pa
         stub.add_client_error("create_training_job", code, message)
         with pytest.raises(SightlineError, match=told):
             jobs.submit(account, made, lambda text: None)
+
+
+def test_the_policy_of_training_has_all_that_it_asks(account: Account, data: Path) -> None:
+    with asked_for(account) as found:
+        one = plan(account, asked(data))
+        jobs.submit(account, one, lambda text: None)
+        jobs.follow(account, one.name, lambda text: None, lambda line: None, sleep=Pauses())
+    assert found >= {"sagemaker:CreateTrainingJob", "logs:DescribeLogStreams", "s3:CreateBucket"}
+    assert found <= policies.actions_of(policies.policy("train", policies.Scope()))
 
 
 def test_costs() -> None:

@@ -18,6 +18,7 @@ from sightline.cli.train import Config, Overrides, Weights
 if TYPE_CHECKING:
     from sightline.cloud.account import Account
     from sightline.cloud.costs import Cost
+    from sightline.cloud.deploys import Plan as DeployPlan
     from sightline.cloud.jobs import Job, Plan
     from sightline.cloud.logs import Line
 
@@ -283,7 +284,7 @@ def as_text(value: object) -> str:
     return str(value)
 
 
-def show_plan(plan: "Plan") -> None:
+def show_plan(plan: "Plan | DeployPlan") -> None:
     """What would be made, complete, as JSON on stdout."""
     print(json.dumps(plan.as_dict(), indent=2, ensure_ascii=False, default=str), flush=True)
     note("nothing was made (--dry-run)")

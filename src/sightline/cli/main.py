@@ -8,6 +8,7 @@ import typer
 import sightline
 from sightline.cli import benchmark, bundle, cloud, dataset
 from sightline.cli.check import check
+from sightline.cli.cloud_endpoints import delete, deploy, invoke, policy
 from sightline.cli.console import note
 from sightline.cli.evaluate import evaluate
 from sightline.cli.predict import predict
@@ -40,6 +41,8 @@ app.add_typer(bundle.app, name="bundle")
 app.command()(serve)
 app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
+for command in (deploy, invoke, delete, policy):
+    cloud.app.command()(command)
 app.add_typer(cloud.app, name="cloud")
 
 

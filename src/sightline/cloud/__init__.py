@@ -4,6 +4,8 @@ naming    names and tags                              requests   training jobs a
 hosting   models, endpoints, scaling as plain data    shapes     a request against botocore's own description of it
 rules     what the platform demands beyond that       account    credentials, region, role, bucket, all checked first
 failures  what AWS answers -> where, what, fix        metrics    our console line: expressions and progress
-logs      a job's log, followed                       jobs       training: planned, sent, followed, stopped, fetched
-costs     billable seconds times a price              policies   the least rights of each action
+logs      a job's log, followed                       jobs       training: planned, sent, followed, stopped
+costs     billable seconds times a price              fetching   a job's model and report -> a run folder
+deploys   a model as an endpoint, new or updated      endpoints  `sagemaker://NAME` as a model
+deletion  what a deploy made, listed and taken away   policies   the least rights of each action
 """

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.cloud.naming import tags
+from sightline.cloud.naming import FACTS, tags
 from sightline.cloud.requests import Surroundings
 
 VARIANT = "AllTraffic"
@@ -61,16 +61,27 @@ class Variant:
 
 
 def model_request(
-    name: str, image: str, archive: str, environment: Mapping[str, str], surroundings: Surroundings, endpoint: str
+    name: str,
+    image: str,
+    archive: str,
+    environment: Mapping[str, str],
+    surroundings: Surroundings,
+    endpoint: str,
+    facts_at: str = "",
 ) -> dict[str, Any]:
-    """CreateModel. archive: s3:// address of a model.tar.gz, which is unpacked to /opt/ml/model."""
+    """CreateModel.
+
+    archive:  s3:// address of a model.tar.gz, which is unpacked to /opt/ml/model
+    facts_at: s3:// address of what a server would say of the model; goes into a tag
+    """
+    own = {**({FACTS: facts_at} if facts_at else {}), **surroundings.own_tags}
     container = {"Image": image, "ModelDataUrl": archive, "Environment": dict(environment)}
     return {
         "ModelName": name,
         "PrimaryContainer": container,
         "ExecutionRoleArn": surroundings.role,
         **surroundings.vpc(),
-        "Tags": tags("model", surroundings.own_tags, endpoint),
+        "Tags": tags("model", own, endpoint),
     }
 
 

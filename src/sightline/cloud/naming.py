@@ -9,8 +9,8 @@ import sightline
 TAG = "sightline:"
 """Before every tag of ours."""
 
-MADE_BY, KIND, OWNER = f"{TAG}made-by", f"{TAG}kind", f"{TAG}of"
-"""Tags: which version made it, what it is, and of what it is a part (an endpoint's name)."""
+MADE_BY, KIND, OWNER, FACTS = f"{TAG}made-by", f"{TAG}kind", f"{TAG}of", f"{TAG}facts"
+"""Tags: which version made it, what it is, of what it is a part (an endpoint's name), where a model's class names are."""
 
 MAX_NAME = 63
 """Letters of the name of a job, a model, an endpoint or its configuration."""

@@ -1,0 +1,238 @@
+"""`sightline cloud deploy`, `invoke`, `delete` and `policy`: endpoints on SageMaker, and the rights for all of it."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightline.cli import cloud
+from sightline.cli.cloud import AsJson, Bucket, DryRun, Groups, Kms, Role, Subnets, Tags, listed, own_tags, show_plan
+from sightline.cli.console import log_to_stderr, note, show
+
+if TYPE_CHECKING:
+    from sightline.cloud.account import Account
+    from sightline.cloud.deploys import Plan
+
+
+def deploy(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run, a bundle, Detectron2's folder; also s3://.../model.tar.gz of a job.")
+    ],
+    *,
+    name: Annotated[str, typer.Option("--name", help="The endpoint's; one that is there is updated.")],
+    instance_type: Annotated[str, typer.Option("--instance-type", help="Of the machines, as ml.g5.xlarge.")] = "",
+    instance_count: Annotated[int, typer.Option("--instance-count", min=1, help="How many.")] = 1,
+    serverless: Annotated[
+        int, typer.Option("--serverless", metavar="MB", min=0, help="No machines: memory of 1024 to 6144; no GPU.")
+    ] = 0,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Of --serverless: requests at once.")] = 5,
+    later: Annotated[bool, typer.Option("--async", help="Pictures and answers go through S3, up to 1 GB.")] = False,
+    scale: Annotated[
+        tuple[int, int] | None, typer.Option("--scale", metavar="LEAST MOST", help="As many machines as the load needs.")
+    ] = None,
+    per_minute: Annotated[
+        float, typer.Option("--per-minute", min=1, help="Of --scale: requests that a machine takes in a minute.")
+    ] = 60.0,
+    capture: Annotated[int, typer.Option("--capture", metavar="PERCENT", min=0, help="Requests and answers kept on S3.")] = 0,
+    cuda: Annotated[str, typer.Option("--cuda", help="Of the image: 12.2, 12.4 or 13.0; chooses the host's driver.")] = "",
+    class_names: Annotated[
+        str | None, typer.Option("--class-names", metavar="NAME,...", help="For a model that does not carry its own.")
+    ] = None,
+    image: Annotated[
+        str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_SERVE_IMAGE, else yours in ECR.")
+    ] = "",
+    role: Role = "",
+    bucket: Bucket = "",
+    subnets: Subnets = "",
+    security_groups: Groups = "",
+    kms_key: Kms = "",
+    tag: Tags = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show its log until it is in service.")] = True,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """A model as an endpoint, or a new model for one that is there; done again, it makes nothing twice."""
+    from sightline.cloud import deploys
+    from sightline.errors import SightlineError, nearest
+
+    log_to_stderr()
+    amis = cuda_amis()
+    if cuda and cuda not in amis:
+        raise SightlineError("--cuda", f"is {cuda!r}", nearest(cuda, list(amis)))
+    if bool(instance_type) == bool(serverless):
+        raise SightlineError("deploy", "needs machines or --serverless, one of both", "Give --instance-type or --serverless.")
+    account = cloud.open_account()
+    with archive_of(model, class_names) as (archive, facts):
+        asked = deploys.Asked(
+            archive=archive,
+            name=name,
+            facts=facts,
+            instance_type=instance_type,
+            count=instance_count,
+            serverless_mb=serverless,
+            concurrency=concurrency,
+            later=later,
+            capture=capture,
+            ami=amis.get(cuda, ""),
+            scale=scale,
+            per_minute=per_minute,
+            image=image,
+            role=role,
+            bucket=bucket,
+            subnets=listed(subnets),
+            security_groups=listed(security_groups),
+            kms_key=kms_key,
+            own_tags=own_tags(tag),
+        )
+        plan = deploys.plan_deploy(account, asked, os.environ, note)
+        for line in plan.warnings:
+            note(f"note: {line}")
+        if dry_run:
+            show_plan(plan)
+            return
+        deploys.carry_out(account, plan, note)
+    ready(account, plan, wait)
+    told = f"sagemaker://{name}" + ("" if plan.change else " is as it was asked for already")
+    show(told, as_json, {"endpoint": name, "model": f"sagemaker://{name}", "changed": plan.change})
+
+
+def ready(account: "Account", plan: "Plan", wait: bool) -> None:
+    """Wait for the endpoint, then let it scale. Ctrl-C leaves it alone, and says so."""
+    from sightline.cloud import deploys
+
+    name = plan.name
+    try:
+        if wait and plan.change:
+            deploys.wait_in_service(account, name, plan.config, note, lambda line: note(str(line)))
+    except KeyboardInterrupt:
+        note(f"\nThe endpoint goes on being made, and costs. Take it away: sightline cloud delete {name}")
+        sys.exit(130)
+    if plan.scaling and not wait and plan.change:
+        note("note: it does not scale yet: do the same again when it is in service")
+        return
+    for call in plan.scaling:
+        from sightline.cloud.jobs import send_call
+
+        send_call(account, call, name)
+
+
+def cuda_amis() -> dict[str, str]:
+    from sightline.cloud.hosting import CUDA_AMIS
+
+    return CUDA_AMIS
+
+
+@contextmanager
+def archive_of(model: str, class_names: str | None) -> "Iterator[tuple[str, dict[str, object]]]":
+    """(model.tar.gz here or on S3, what a server would say of it): packed where MODEL is a folder."""
+    import tempfile
+
+    from sightline.bundle.archive import describe
+    from sightline.cli.console import split_names
+    from sightline.storage import is_remote
+
+    names = split_names(class_names)
+    with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
+        archive = model
+        if not model.endswith(".tar.gz"):
+            if is_remote(model) or not (Path(model) / "bundle.json").is_file():
+                from sightline.bundle.pack import pack_run
+
+                archive = str(Path(folder, "model.tar.gz"))
+                note(f"packing {model}")
+                pack_run(model, archive, names)
+            else:
+                archive = str(repacked(Path(model), Path(folder, "model.tar.gz")))
+        told = describe(archive)
+        thresholds = told.get("thresholds")
+        known = names or told.get("class_names") or []
+        yield (
+            archive,
+            {
+                "class_names": known,
+                "thresholds": thresholds if isinstance(thresholds, list) and not names else None,
+                "proposes": known == ["object"],
+                "facts": {key: told[key] for key in ("training", "scores", "thresholds") if key in told},
+            },
+        )
+
+
+def repacked(folder: Path, to: Path) -> Path:
+    """An unpacked bundle as an archive again, as it is."""
+    import tarfile
+
+    with tarfile.open(to, "w:gz") as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            archive.add(path, path.relative_to(folder).as_posix())
+    return to
+
+
+def invoke(
+    endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its name.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_DIR...", help="As `sightline predict` takes them.")],
+    *,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File for the JSON lines. Default: stdout.")] = None,
+    draw: Annotated[str | None, typer.Option(metavar="DIR", help="Also write the pictures with boxes and masks here.")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score.")] = None,
+    class_names: Annotated[
+        str | None, typer.Option("--class-names", metavar="NAME,...", help="For an endpoint that does not tell its own.")
+    ] = None,
+) -> None:
+    """Pictures to an endpoint: `sightline predict sagemaker://ENDPOINT`, with its options."""
+    from sightline.cli.predict import predict
+
+    name = f"sagemaker://{endpoint.removeprefix('sagemaker://')}"
+    predict(name, pictures, output=output, draw=draw, threshold=threshold, class_names=class_names)
+
+
+def delete(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the endpoint.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List it, take nothing away.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take an endpoint away, with everything that its deploys made: listed first."""
+    from sightline.cloud import deletion
+
+    account = cloud.open_account()
+    parts = deletion.parts_of(account, name)
+    for part in parts:
+        note(f"  {part}")
+    if not parts:
+        note(f"nothing of an endpoint {name} is in account {account.id}, {account.region}")
+    elif dry_run:
+        note("nothing was deleted (--dry-run)")
+    elif yes or typer.confirm(f"Delete these {len(parts)}?", err=True):
+        deletion.take_away(account, parts, note)
+        parts_gone = [str(part) for part in parts]
+        show(f"deleted {len(parts)} parts of {name}", as_json, {"deleted": parts_gone})
+        return
+    show("nothing deleted", as_json, {"deleted": [], "found": [str(part) for part in parts]})
+
+
+def policy(
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="train, look, deploy, invoke, delete, or role.")],
+    *,
+    account: Annotated[str, typer.Option("--account", help="12 digits.")] = "*",
+    region: Annotated[str, typer.Option("--region", help="As us-east-1.")] = "*",
+    bucket: Annotated[str, typer.Option("--bucket", help="For data and results.")] = "sightline-sagemaker-*",
+    role: Annotated[str, typer.Option("--role", help="Of jobs and endpoints: name or ARN.")] = "sightline-*",
+) -> None:
+    """The least IAM policy that an action needs, as JSON; `role`: that of jobs and endpoints. Asks nobody."""
+    from sightline.cloud import policies
+
+    found = policies.policy(action, policies.Scope(account, region, bucket, role))
+    print(json.dumps(found, indent=2), flush=True)
+    if action == "role":
+        note("To make the role:")
+        note(f"  aws iam create-role --role-name sightline-jobs --assume-role-policy-document '{json.dumps(policies.TRUST)}'")
+        note("  sightline cloud policy role > permissions.json")
+        note(
+            "  aws iam put-role-policy --role-name sightline-jobs --policy-name sightline --policy-document file://permissions.json"
+        )

@@ -1,0 +1,305 @@
+"""A model as an endpoint: planned (nothing made), sent, waited for, updated without a gap.
+
+Models and endpoint configurations are named by their content, so that the same command done again makes nothing twice.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sightline
+from sightline.cloud import hosting
+from sightline.cloud.account import Account, Say, find_bucket, find_image, find_role, make_bucket
+from sightline.cloud.endpoints import FACTS, describe
+from sightline.cloud.failures import failure, is_lost, is_missing
+from sightline.cloud.jobs import PREFIX, send_call, upload
+from sightline.cloud.logs import ENDPOINTS, Line, Tail
+from sightline.cloud.naming import MAX_NAME, plain_name
+from sightline.cloud.requests import Surroundings
+from sightline.cloud.shapes import Call, require_valid
+from sightline.errors import RunError, SightlineError
+from sightline.storage import is_remote, write_json
+
+IMAGE_VARIABLE, REPOSITORY = "SIGHTLINE_SERVE_IMAGE", "sightline-serve"
+
+POLL_S = 10.0
+STUCK_S = 1800.0
+"""An endpoint that is not in service after that has a container that does not come up."""
+
+BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+DIGITS = 12
+"""Of the digest in names: 48 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody wants deployed.
+
+    archive: model.tar.gz, here or on S3
+    facts:   what a server answers on `GET /model`: class names, thresholds, whether it only proposes, facts
+    scale:   (least, most) machines; None: as many as `count`
+    per_minute: requests that a machine takes before there is another one
+    """
+
+    archive: str
+    name: str
+    facts: Mapping[str, Any]
+    instance_type: str = ""
+    count: int = 1
+    serverless_mb: int = 0
+    concurrency: int = 5
+    later: bool = False
+    capture: int = 0
+    ami: str = ""
+    scale: tuple[int, int] | None = None
+    per_minute: float = 60.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    role: str = ""
+    bucket: str = ""
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    kms_key: str = ""
+    own_tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that will be made, in order; nothing of it is there yet. Names of models and configurations follow from content.
+
+    config: the name of the configuration that the endpoint will have
+    change: whether there is anything to make at all
+    """
+
+    name: str
+    config: str
+    bucket: str
+    uploads: Mapping[Path, str]
+    facts: Mapping[str, Any]
+    facts_at: str
+    calls: tuple[Call, ...]
+    scaling: tuple[Call, ...]
+    own_tags: Mapping[str, str]
+    change: bool = True
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """What --dry-run shows."""
+        calls = (*self.calls, *self.scaling)
+        return {
+            "name": self.name,
+            "creates": [*([f"s3://{self.bucket}"] if self.bucket else []), *(call.operation for call in calls)],
+            "uploads": {str(here): there for here, there in self.uploads.items()},
+            "requests": [call.as_dict() for call in calls],
+            "warnings": list(self.warnings),
+        }
+
+
+def plan_deploy(account: Account, asked: Asked, environ: Mapping[str, str], say: Say) -> Plan:
+    """The endpoint, new or updated, checked in every way that costs nothing.
+
+    Raises:
+        SightlineError, RunError: role, bucket or image cannot be used, a request breaks the platform's limits, or there is an
+            endpoint of this name that cannot be updated now.
+    """
+    bucket, there = find_bucket(account, asked.bucket, environ, say)
+    role = find_role(account, asked.role, environ, say)
+    image = find_image(account, asked.image, IMAGE_VARIABLE, environ, REPOSITORY, sightline.__version__)
+    surroundings = Surroundings(role, asked.subnets, asked.security_groups, asked.kms_key, asked.own_tags)
+    base = f"s3://{bucket}/{PREFIX}endpoints/{asked.name}/"
+    archive, uploads, facts_at = placed(asked, base)
+    request = hosting.model_request("", image, archive, asked.environment, surroundings, asked.name, facts_at)
+    model = named("ModelName", asked.name, request)
+    config = named("EndpointConfigName", asked.name, config_request(asked, model["ModelName"], base, surroundings))
+    config_name: str = config["EndpointConfigName"]
+    made = [Call("sagemaker", "CreateModel", model), Call("sagemaker", "CreateEndpointConfig", config)]
+    new = [Call("sagemaker", "CreateEndpoint", hosting.endpoint_request(asked.name, config_name, surroundings))]
+    scaling = scaling_calls(asked)
+    warnings = require_valid([*made, *new, *scaling])
+    now = describe(account, asked.name)
+    require_changeable(asked.name, now or {})
+    change = now is None or now["EndpointConfigName"] != config_name
+    calls = [*made, *(new if now is None else update_calls(asked.name, config_name, surroundings))] if change else []
+    return Plan(
+        name=asked.name,
+        config=config_name,
+        bucket="" if there else bucket,
+        uploads=uploads if change else {},
+        facts=asked.facts,
+        facts_at=facts_at,
+        calls=tuple(calls),
+        scaling=tuple(scaling),
+        own_tags=asked.own_tags,
+        change=change,
+        warnings=tuple(warnings),
+    )
+
+
+def update_calls(name: str, config: str, surroundings: Surroundings) -> list[Call]:
+    """Another configuration for an endpoint that is there, undone when its answers of 5xx ring the alarm."""
+    update = hosting.update_request(name, config, [hosting.alarm_name(name)])
+    return [
+        Call("cloudwatch", "PutMetricAlarm", hosting.alarm_request(name, surroundings)),
+        Call("sagemaker", "UpdateEndpoint", update),
+    ]
+
+
+def placed(asked: Asked, base: str) -> tuple[str, dict[Path, str], str]:
+    """(where the archive is on S3, what has to be sent there, where its facts go); one on S3 is used where it is."""
+    if is_remote(asked.archive):
+        digest = hashlib.sha256(asked.archive.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+        return asked.archive, {}, f"{base}models/{digest}/{FACTS}"
+    path = Path(asked.archive)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+    folder = f"{base}models/{digest}/"
+    return f"{folder}model.tar.gz", {path: f"{folder}model.tar.gz"}, f"{folder}{FACTS}"
+
+
+def named(key: str, endpoint: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The request with a name that follows from all else in it."""
+    rest = {other: value for other, value in request.items() if other not in (key, "Tags")}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    return {**request, key: f"{plain_name(endpoint, MAX_NAME - DIGITS - 1)}-{digest}"}
+
+
+def config_request(asked: Asked, model: str, base: str, surroundings: Surroundings) -> dict[str, Any]:
+    variant = hosting.Variant(
+        model, asked.instance_type, asked.count,
+        serverless_mb=asked.serverless_mb, concurrency=asked.concurrency, ami=asked.ami,
+    )  # fmt: skip
+    later = hosting.Later(f"{base}outputs/", f"{base}failures/") if asked.later else None
+    capture = hosting.Capture(f"{base}captured/", asked.capture) if asked.capture else None
+    return hosting.endpoint_config_request("", [variant], surroundings, asked.name, later=later, capture=capture)
+
+
+def require_changeable(name: str, now: Mapping[str, Any]) -> None:
+    """Nothing, if the endpoint is not there, or can be updated.
+
+    Raises:
+        RunError: it is busy, or failed for good.
+    """
+    state = str(now.get("EndpointStatus", ""))
+    if state in BUSY:
+        raise RunError(name, f"is {state}", "Wait until it is in service, then do it again.")
+    if state in ("Failed", "OutOfService"):
+        raise RunError(
+            name, f"is {state} ({now.get('FailureReason', '')})", f"Take it away first: sightline cloud delete {name}"
+        )
+
+
+def scaling_calls(asked: Asked) -> list[Call]:
+    if asked.scale is None:
+        return []
+    if asked.serverless_mb:
+        raise SightlineError("--scale", "serverless endpoints scale by themselves", "Leave it out.")
+    service = "application-autoscaling"
+    target = hosting.scaling_target_request(asked.name, *asked.scale)
+    return [
+        Call(service, "RegisterScalableTarget", target),
+        Call(service, "PutScalingPolicy", hosting.scaling_policy_request(asked.name, asked.per_minute)),
+    ]
+
+
+def carry_out(account: Account, plan: Plan, say: Say) -> None:
+    """Make bucket, uploads, model, configuration and endpoint; what is there already by its content's name is used.
+
+    Raises:
+        SightlineError, RunError: what could not be made; everything before it stays and is used by the next call.
+    """
+    import tempfile
+
+    if plan.bucket:
+        make_bucket(account, plan.bucket, plan.own_tags)
+        say(f"made s3://{plan.bucket}")
+    for here, there in plan.uploads.items():
+        upload(here, there)
+    if plan.change:
+        with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
+            path = Path(folder, FACTS)
+            write_json(path, dict(plan.facts))
+            upload(path, plan.facts_at)
+    for call in plan.calls:
+        if not there_already(account, call):
+            send_call(account, call, plan.name)
+
+
+def there_already(account: Account, call: Call) -> bool:
+    """Whether a model or configuration of this content was made before."""
+    asked = {
+        "CreateModel": ("describe_model", "ModelName"),
+        "CreateEndpointConfig": ("describe_endpoint_config", "EndpointConfigName"),
+    }
+    if call.operation not in asked:
+        return False
+    method, key = asked[call.operation]
+    try:
+        getattr(account.client("sagemaker"), method)(**{key: call.request[key]})
+    except Exception as error:
+        if is_missing(error):
+            return False
+        raise failure(error, str(call.request[key]), f"sagemaker:{call.operation.replace('Create', 'Describe')}") from error
+    return True
+
+
+def wait_in_service(
+    account: Account,
+    name: str,
+    config: str,
+    say: Say,
+    show: Callable[[Line], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show the container's log until the endpoint is in service with the configuration `config`.
+
+    Raises:
+        RunError: it failed, went back to what it was, or does not come up; with the platform's reason. Its log was shown.
+    """
+    tail, told, waited_s, lines = Tail(account.client("logs"), f"{ENDPOINTS}/{name}", ""), "", 0.0, 0
+    while True:
+        now: Mapping[str, Any] = {}
+        try:
+            now = account.client("sagemaker").describe_endpoint(EndpointName=name)
+            for line in tail.new():
+                show(line)
+                lines += 1
+        except Exception as error:
+            if not is_lost(error):
+                raise failure(error, name, "sagemaker:DescribeEndpoint") from error
+        state = str(now.get("EndpointStatus", told))
+        if state != told:
+            say(f"{name}: {state}")
+            told = state
+        if now and state not in BUSY:
+            require_in_service(name, config, now, lines)
+            return
+        if waited_s >= STUCK_S:
+            raise RunError(name, f"is still {state} after {waited_s / 60:.0f} minutes", stuck_fix(name, lines))
+        waited_s += POLL_S
+        sleep(POLL_S)
+
+
+def require_in_service(name: str, config: str, now: Mapping[str, Any], lines: int) -> None:
+    """Nothing, if the endpoint is in service as it was asked for."""
+    state, reason = str(now["EndpointStatus"]), " ".join(str(now.get("FailureReason", "")).split())
+    if state != "InService":
+        what = f"is {state}: {reason}" if reason else f"is {state}"
+        raise RunError(name, what, f"{stuck_fix(name, lines)} Then take it away: sightline cloud delete {name}")
+    if now["EndpointConfigName"] != config:
+        what = f"went back to what it was: {reason}" if reason else "went back to what it was (its alarm for errors rang)"
+        raise RunError(name, what, stuck_fix(name, lines))
+
+
+def stuck_fix(name: str, lines: int) -> str:
+    """Where to look, by whether the container has said anything."""
+    if lines:
+        return f"Its log is above, and in CloudWatch under {ENDPOINTS}/{name}."
+    return (
+        "Its container wrote no log: it does not start. Check that the role may pull the image and read the model, and on a"
+        " GPU that the host's driver is for the image's CUDA (--cuda)."
+    )

@@ -1,0 +1,177 @@
+"""The least rights that each command needs, as IAM policies; and the role that jobs and endpoints run as.
+
+Pure data. Where a resource can be named it is; `*` stands where AWS knows no resource for an action, or none was given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.cloud.account import SERVICE
+from sightline.errors import SightlineError, nearest
+
+Statement = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the policies are narrowed to. role: ARN or name of the role that jobs run as."""
+
+    account: str = "*"
+    region: str = "*"
+    bucket: str = "sightline-sagemaker-*"
+    role: str = "sightline-*"
+    partition: str = "aws"
+
+    def arn(self, service: str, resource: str) -> str:
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+    def role_arn(self) -> str:
+        return self.role if self.role.startswith("arn:") else f"arn:{self.partition}:iam::{self.account}:role/{self.role}"
+
+    def bucket_arn(self) -> str:
+        return f"arn:{self.partition}:s3:::{self.bucket}"
+
+
+def allow(actions: Sequence[str], *resources: str, **conditions: Any) -> Statement:
+    only = {"Condition": conditions} if conditions else {}
+    return {"Effect": "Allow", "Action": sorted(actions), "Resource": list(resources), **only}
+
+
+def as_whom(scope: Scope) -> list[Statement]:
+    """To know who asks, and to hand the role to SageMaker alone."""
+    passed = {"iam:PassedToService": SERVICE}
+    return [
+        allow(["sts:GetCallerIdentity", "iam:ListRoles"], "*"),
+        allow(["iam:GetRole"], scope.role_arn()),
+        allow(["iam:PassRole"], scope.role_arn(), StringEquals=passed),
+        allow(["ecr:DescribeImages"], scope.arn("ecr", "repository/sightline-*")),
+    ]
+
+
+def sending(scope: Scope) -> list[Statement]:
+    """To make the bucket and send what changed."""
+    bucket = ["s3:ListBucket", "s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging"]
+    objects = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"]
+    return [allow(bucket, scope.bucket_arn()), allow(objects, f"{scope.bucket_arn()}/sightline/*")]
+
+
+def looking(scope: Scope) -> list[Statement]:
+    """To see a training job and its log, and fetch what it left."""
+    group = scope.arn("logs", "log-group:/aws/sagemaker/TrainingJobs")
+    return [
+        allow(["sagemaker:DescribeTrainingJob"], scope.arn("sagemaker", "training-job/*")),
+        allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], group, f"{group}:*"),
+        allow(["s3:GetObject"], f"{scope.bucket_arn()}/sightline/*"),
+        allow(["s3:ListBucket"], scope.bucket_arn()),
+    ]
+
+
+def training(scope: Scope) -> list[Statement]:
+    jobs = scope.arn("sagemaker", "training-job/*")
+    return [
+        *as_whom(scope),
+        *sending(scope),
+        *looking(scope),
+        allow(["sagemaker:CreateTrainingJob", "sagemaker:StopTrainingJob", "sagemaker:AddTags"], jobs),
+    ]
+
+
+def hosted(scope: Scope) -> list[str]:
+    """The resources of endpoints."""
+    return [scope.arn("sagemaker", f"{kind}/*") for kind in ("endpoint", "endpoint-config", "model")]
+
+
+def deploying(scope: Scope) -> list[Statement]:
+    group = scope.arn("logs", "log-group:/aws/sagemaker/Endpoints/*")
+    made = ["Endpoint", "EndpointConfig", "Model"]
+    actions = [f"sagemaker:{verb}{kind}" for kind in made for verb in ("Create", "Describe")]
+    return [
+        *as_whom(scope),
+        *sending(scope),
+        allow([*actions, "sagemaker:UpdateEndpoint", "sagemaker:AddTags"], *hosted(scope)),
+        allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], group),
+        allow(["cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"], scope.arn("cloudwatch", "alarm:sightline-*")),
+        *scaling(),
+    ]
+
+
+def scaling() -> list[Statement]:
+    actions = ["RegisterScalableTarget", "PutScalingPolicy"]
+    service = {"iam:AWSServiceName": "sagemaker.application-autoscaling.amazonaws.com"}
+    return [
+        allow([f"application-autoscaling:{action}" for action in actions], "*"),
+        allow(["cloudwatch:PutMetricAlarm"], "arn:*:cloudwatch:*:*:alarm:TargetTracking-*"),
+        allow(["iam:CreateServiceLinkedRole"], "*", StringLike=service),
+    ]
+
+
+def asking(scope: Scope) -> list[Statement]:
+    describing = ["sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel"]
+    return [
+        allow(["sts:GetCallerIdentity"], "*"),
+        allow(["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointAsync"], scope.arn("sagemaker", "endpoint/*")),
+        allow([*describing, "sagemaker:ListTags"], *hosted(scope)),
+        allow(["s3:GetObject", "s3:PutObject"], f"{scope.bucket_arn()}/sightline/*"),
+    ]
+
+
+def deleting(scope: Scope) -> list[Statement]:
+    kinds = ("Endpoint", "EndpointConfig", "Model")
+    actions = [f"sagemaker:{verb}{kind}" for kind in kinds for verb in ("Delete", "Describe")]
+    scaled = ["DescribeScalableTargets", "DeregisterScalableTarget"]
+    return [
+        allow(["sts:GetCallerIdentity", "sagemaker:ListModels", "sagemaker:ListEndpointConfigs"], "*"),
+        allow([*actions, "sagemaker:ListTags"], *hosted(scope)),
+        allow([f"application-autoscaling:{action}" for action in scaled], "*"),
+        allow(["cloudwatch:DeleteAlarms", "cloudwatch:DescribeAlarms"], scope.arn("cloudwatch", "alarm:sightline-*")),
+        allow(["s3:ListBucket"], scope.bucket_arn()),
+        allow(["s3:DeleteObject"], f"{scope.bucket_arn()}/sightline/endpoints/*"),
+    ]
+
+
+def working(scope: Scope) -> list[Statement]:
+    """What the role of jobs and endpoints itself needs."""
+    groups = scope.arn("logs", "log-group:/aws/sagemaker/*")
+    pulling = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
+    return [
+        allow(["s3:ListBucket", "s3:GetBucketLocation"], scope.bucket_arn()),
+        allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], f"{scope.bucket_arn()}/sightline/*"),
+        allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"], groups),
+        allow(["cloudwatch:PutMetricData"], "*", StringLike={"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}),
+        allow(["ecr:GetAuthorizationToken"], "*"),
+        allow(pulling, scope.arn("ecr", "repository/sightline-*")),
+    ]
+
+
+POLICIES = {
+    "train": training,
+    "look": looking,
+    "deploy": deploying,
+    "invoke": asking,
+    "delete": deleting,
+    "role": working,
+}
+"""`look` is for status, logs and fetch; `role` for the role that jobs and endpoints run as."""
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": SERVICE}, "Action": "sts:AssumeRole"}],
+}
+"""Who may assume the role."""
+
+
+def policy(action: str, scope: Scope) -> dict[str, Any]:
+    """The IAM policy of an action.
+
+    Raises:
+        SightlineError: there is no such action.
+    """
+    if action not in POLICIES:
+        raise SightlineError("ACTION", f"is {action!r}", nearest(action, list(POLICIES)))
+    return {"Version": "2012-10-17", "Statement": POLICIES[action](scope)}
+
+
+def actions_of(document: dict[str, Any]) -> set[str]:
+    """All that a policy allows."""
+    return {action for statement in document["Statement"] for action in statement["Action"]}

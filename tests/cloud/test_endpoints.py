@@ -1,0 +1,380 @@
+"""Endpoints: deployed, asked, updated and taken away; moto for what it keeps, botocore's Stubber for what it only fakes."""
+
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from botocore.response import StreamingBody
+from botocore.stub import ANY, Stubber
+
+from sightline import wire
+from sightline.cli import cloud as command
+from sightline.cli.main import main
+from sightline.cloud import deletion, deploys, endpoints, policies
+from sightline.cloud.account import Account
+from sightline.cloud.endpoints import Asker, Facts
+from sightline.cloud.logs import Line
+from sightline.errors import RequestError, RunError, SightlineError
+from sightline.records import Detections, ImageSize
+
+from .conftest import IMAGE, ROLE, Pauses, asked_for, keys
+from .test_logs import Logs
+
+NAMES = ("cat", "dog")
+FOUND = Detections(
+    ImageSize(24, 32),
+    np.array([[1.5, 2.0, 10.0, 12.25]], np.float32),
+    np.array([0.75], np.float32),
+    np.array([1], np.int64),
+)
+PICTURE = np.full((24, 32, 3), 127, np.uint8)
+ANSWER = json.dumps(wire.to_json(FOUND, NAMES)).encode()
+NOISE = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+"""36,000 bytes of pixels that no lossless format makes smaller."""
+
+
+def told(body: bytes) -> dict[str, Any]:
+    return {"Body": StreamingBody(io.BytesIO(body), len(body)), "ContentType": wire.JSON}
+
+
+def asked_of(content_type: str = "image/png", body: object = ANY) -> dict[str, Any]:
+    fixed = {"EndpointName": "parts", "Accept": "application/json", "CustomAttributes": "threshold=0"}
+    return {**fixed, "ContentType": content_type, "Body": body}
+
+
+def asker(account: Account, **facts: Any) -> Asker:
+    return Asker(account, "parts", Facts(**{"serverless": False, "inputs": "", "model": {}, **facts}), sleep=Pauses())
+
+
+@contextmanager
+def runtime(account: Account) -> Iterator[Stubber]:
+    with Stubber(account.client("sagemaker-runtime")) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
+
+
+def test_the_same_detections_as_here(empty: Account) -> None:
+    with runtime(empty) as stub:
+        stub.add_response("invoke_endpoint", told(ANSWER), asked_of(body=wire.as_png(PICTURE)))
+        (found,) = asker(empty).predict([PICTURE])
+    np.testing.assert_array_equal(found.boxes, FOUND.boxes)
+    np.testing.assert_array_equal(found.scores, FOUND.scores)
+    assert found.size == FOUND.size
+
+
+def test_an_answer_about_another_picture(empty: Account) -> None:
+    with runtime(empty) as stub:
+        stub.add_response("invoke_endpoint", told(ANSWER), asked_of())
+        with pytest.raises(RequestError, match=r"answered for a picture of 32 x 24 px .* when sent one of 8 x 8 px"):
+            asker(empty).predict([PICTURE[:8, :8]])
+
+
+def test_a_model_that_is_not_ready_is_asked_again(empty: Account) -> None:
+    one = asker(empty)
+    with runtime(empty) as stub:
+        stub.add_client_error("invoke_endpoint", "ModelNotReadyException", "loading", 429)
+        stub.add_client_error("invoke_endpoint", "ModelNotReadyException", "loading", 429)
+        stub.add_response("invoke_endpoint", told(ANSWER), asked_of())
+        assert len(one.predict([PICTURE])) == 1
+    assert getattr(one.sleep, "slept") == [2.0, 4.0]  # noqa: B009
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind", "expected"),
+    [
+        (
+            413,
+            '{"error": {"where": "body", "what": "is large", "fix": "Shrink it."}}',
+            RequestError,
+            r"^body: is large\. Shrink",
+        ),
+        (500, "Traceback", RunError, r"the model answered 500: 'Traceback'\. See the endpoint's log: arn:log"),
+    ],
+)
+def test_the_models_own_refusal(empty: Account, status: int, message: str, kind: type[Exception], expected: str) -> None:
+    meta = {"OriginalStatusCode": status, "OriginalMessage": message, "LogStreamArn": "arn:log"}
+    with runtime(empty) as stub:
+        stub.add_client_error("invoke_endpoint", "ModelError", "model", 424, modeled_fields=meta)
+        with pytest.raises(kind, match=expected):
+            asker(empty).predict([PICTURE])
+
+
+def test_a_picture_beyond_the_limit_goes_with_loss_and_that_is_said(
+    empty: Account, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "SERVERLESS_BYTES", 20_000)
+    serverless = asker(empty, serverless=True)
+    with caplog.at_level(logging.WARNING):
+        content_type, body = serverless.body(NOISE)
+        serverless.body(NOISE)
+    assert content_type == "image/webp"
+    assert len(body) <= endpoints.SERVERLESS_BYTES < NOISE.size
+    assert len(caplog.records) == 1
+    assert "takes 20,000 bytes" in caplog.text
+    assert asker(empty).body(NOISE) == ("image/png", wire.as_png(NOISE))
+
+
+def test_limits() -> None:
+    assert Facts(True, "", {}).max_bytes == 4 * 2**20
+    assert Facts(False, "", {}).max_bytes == 6 * 2**20
+    assert Facts(False, "s3://b/i/", {}).max_bytes == 2**30
+
+
+def test_a_picture_that_is_too_large_in_every_form(empty: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "SERVERLESS_BYTES", 1000)
+    with pytest.raises(RequestError, match=r"takes 1,000 bytes, and a picture of 120 x 100 px has .* deploy with --async"):
+        asker(empty, serverless=True).body(NOISE)
+
+
+def test_an_asynchronous_endpoint(empty: Account) -> None:
+    s3 = empty.client("s3")
+    s3.create_bucket(Bucket="parts")
+    place = {"OutputLocation": "s3://parts/outputs/1.out", "FailureLocation": "s3://parts/failures/1.out"}
+    wanted = {**asked_of(), "InputLocation": ANY}
+    wanted.pop("Body")
+    one = asker(empty, inputs="s3://parts/inputs/")
+
+    def answered(seconds: float) -> None:
+        s3.put_object(Bucket="parts", Key="outputs/1.out", Body=ANSWER)
+
+    one.sleep = answered
+    with runtime(empty) as stub:
+        stub.add_response("invoke_endpoint_async", {"InferenceId": "1", **place}, wanted)
+        (found,) = one.predict([PICTURE])
+        assert found.size == FOUND.size
+        s3.delete_object(Bucket="parts", Key="outputs/1.out")
+        s3.put_object(Bucket="parts", Key="failures/1.out", Body=b"out of memory")
+        stub.add_response("invoke_endpoint_async", {"InferenceId": "1", **place}, wanted)
+        with pytest.raises(RunError, match="the model failed: 'out of memory'"):
+            one.predict([PICTURE])
+    assert any(key.startswith("inputs/") for key in keys(empty, "parts"))
+
+
+FACTS = {"class_names": list(NAMES), "thresholds": [0.25, 0.5], "proposes": False, "facts": {"scores": {"bbox/AP": 0.5}}}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "model.tar.gz"
+    path.write_bytes(b"weights")
+    return path
+
+
+def asked(archive: Path | str, **given: Any) -> deploys.Asked:
+    machine = {} if "serverless_mb" in given else {"instance_type": "ml.m5.xlarge"}
+    return deploys.Asked(**{"archive": str(archive), "name": "parts", "facts": FACTS, **machine, **given})
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def deployed(account: Account, wish: deploys.Asked) -> deploys.Plan:
+    plan = deploys.plan_deploy(account, wish, os.environ, quiet)
+    deploys.carry_out(account, plan, quiet)
+    return plan
+
+
+def test_a_deploy_and_the_model_behind_its_name(account: Account, archive: Path) -> None:
+    plan = deployed(account, asked(archive, scale=(1, 4)))
+    assert [call.operation for call in plan.calls] == ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"]
+    assert [call.operation for call in plan.scaling] == ["RegisterScalableTarget", "PutScalingPolicy"]
+    model = plan.calls[0].request
+    assert (model["ExecutionRoleArn"], model["PrimaryContainer"]["Image"]) == (
+        ROLE,
+        IMAGE.replace("train", "serve") + ":0.1.0",
+    )
+    names = [key.rpartition("/")[2] for key in keys(account, account.default_bucket)]
+    assert names == ["model.json", "model.tar.gz"]
+    opened = endpoints.connect(account, "sagemaker://parts")
+    assert (opened.class_names, opened.thresholds, opened.facts) == (NAMES, (0.25, 0.5), FACTS["facts"])
+    assert opened.origin == "sagemaker://parts"
+
+
+def test_the_same_again_makes_nothing(account: Account, archive: Path) -> None:
+    deployed(account, asked(archive))
+    again = deployed(account, asked(archive))
+    assert (again.change, again.calls, again.uploads) == (False, (), {})
+    archive.write_bytes(b"other weights")
+    other = deploys.plan_deploy(account, asked(archive), os.environ, quiet)
+    assert [call.operation for call in other.calls] == [
+        "CreateModel", "CreateEndpointConfig", "PutMetricAlarm", "UpdateEndpoint",
+    ]  # fmt: skip
+    update = other.calls[-1].request
+    assert update["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "sightline-parts-errors"}]}
+
+
+def test_an_update_that_was_cut_off_goes_on(account: Account, archive: Path) -> None:
+    deployed(account, asked(archive))
+    archive.write_bytes(b"other weights")
+    plan = deploys.plan_deploy(account, asked(archive), os.environ, quiet)
+    for _ in range(2):  # cut off before the update, and done again: model and configuration are there already
+        with Stubber(account.client("cloudwatch")) as stub:
+            stub.add_client_error("put_metric_alarm", "InternalFailure", "later", 500)
+            with pytest.raises(RunError, match="InternalFailure again and again"):
+                deploys.carry_out(account, plan, quiet)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"serverless_mb": 5000}, "has 5000 MB of memory"),
+        ({"serverless_mb": 2048, "scale": (1, 2)}, "--scale: serverless endpoints scale by themselves"),
+        ({"scale": (4, 2)}, "more than the 2 of MaxCapacity"),
+        ({"name": "two words"}, "EndpointName: is 'two words'"),
+        ({"capture": 101}, "Give at most 100"),
+        ({"serverless_mb": 2048, "later": True}, "a serverless endpoint never answers later"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_asked_wrongly_makes_nothing(account: Account, archive: Path, given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SightlineError, match=expected):
+        deployed(account, asked(archive, **given))
+    assert account.client("sagemaker").list_models()["Models"] == []
+    assert account.client("s3").list_buckets()["Buckets"] == []
+
+
+STATE = {"EndpointName": "parts", "EndpointArn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/parts"}
+
+
+def state(status: str, config: str = "c-2", **more: Any) -> dict[str, Any]:
+    return {**STATE, "EndpointConfigName": config, "EndpointStatus": status, **more}
+
+
+class SageMaker:
+    """describe_endpoint's answers, one after the other; the last one again and again."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.answers = list(answers)
+
+    def describe_endpoint(self, EndpointName: str) -> dict[str, Any]:  # noqa: N803
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def wait(*answers: dict[str, Any], lines: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+    """(what was said, the log's lines) while waiting for the configuration c-2."""
+    clients = {"sagemaker": SageMaker(*answers), "logs": Logs({"AllTraffic/i-1": list(lines)} if lines else {})}
+    said: list[str] = []
+    shown: list[str] = []
+
+    def show(line: Line) -> None:
+        shown.append(line.text)
+
+    account = Account("1", "us-east-1", "aws", "arn", clients.__getitem__)
+    deploys.wait_in_service(account, "parts", "c-2", said.append, show, sleep=Pauses())
+    return said, shown
+
+
+def test_waiting_for_an_endpoint() -> None:
+    said, shown = wait(state("Creating"), state("Creating"), state("InService"), lines=("loading", "ready"))
+    assert said == ["parts: Creating", "parts: InService"]
+    assert shown == ["loading", "ready"]
+
+
+def test_an_endpoint_that_fails_says_why() -> None:
+    failed = state("Failed", FailureReason="The primary container did not pass the ping health check.")
+    with pytest.raises(RunError, match=r"Failed: .*health check.* Its log is above.* sightline cloud delete parts"):
+        wait(state("Creating"), failed, lines=("error: no space",))
+    with pytest.raises(RunError, match=r"wrote no log: it does not start\. Check that the role may pull .* CUDA \(--cuda\)"):
+        wait(state("Creating"), failed)
+
+
+def test_an_endpoint_that_is_stuck_or_rolled_back() -> None:
+    with pytest.raises(RunError, match=r"is still Creating after 30 minutes\. Its container wrote no log"):
+        wait(state("Creating"))
+    with pytest.raises(RunError, match=r"went back to what it was \(its alarm for errors rang\)"):
+        wait(state("Updating"), state("RollingBack"), state("InService", "c-1"))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("Updating", "Wait until it is in service"), ("Failed", "sightline cloud delete")]
+)
+def test_an_endpoint_that_cannot_be_changed_now(status: str, expected: str) -> None:
+    with pytest.raises(RunError, match=expected):
+        deploys.require_changeable("parts", state(status))
+
+
+def test_all_that_a_deploy_made_is_found_and_nothing_else(account: Account, archive: Path) -> None:
+    deployed(account, asked(archive))
+    other = asked(archive, name="parts-2")  # its names begin with those of `parts`
+    deployed(account, other)
+    parts = deletion.parts_of(account, "parts")
+    assert [part.kind for part in parts] == ["endpoint", "endpoint-config", "model", "s3", "s3"]
+    deletion.take_away(account, parts, quiet)
+    deletion.take_away(account, parts, quiet)  # gone already
+    assert deletion.parts_of(account, "parts") == []
+    assert len(deletion.parts_of(account, "parts-2")) == 5
+
+
+def test_delete_lists_first(
+    account: Account, archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed(account, asked(archive))
+    monkeypatch.setattr(command, "open_account", lambda: account)
+    for words, gone in ((["--dry-run"], False), (["--yes"], True)):
+        monkeypatch.setattr(sys, "argv", ["sightline", "cloud", "delete", "parts", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+        printed = capsys.readouterr()
+        assert "  endpoint parts\n" in printed.err
+        assert ("deleted endpoint parts" in printed.err) is gone
+        assert (endpoints.describe(account, "parts") is None) is gone
+
+
+def test_no_such_endpoint(account: Account) -> None:
+    with pytest.raises(SightlineError, match=r"^sagemaker://nothing: is no endpoint of account 123456789012 in us-east-1"):
+        endpoints.connect(account, "nothing")
+
+
+def test_an_archive_that_a_job_left_stays_where_it_is(account: Account) -> None:
+    plan = deployed(account, asked("s3://theirs/jobs/parts-1/output/model.tar.gz"))
+    assert plan.calls[0].request["PrimaryContainer"]["ModelDataUrl"] == "s3://theirs/jobs/parts-1/output/model.tar.gz"
+    assert [key.rpartition("/")[2] for key in keys(account, account.default_bucket)] == ["model.json"]
+    assert endpoints.connect(account, "parts").class_names == NAMES
+
+
+def test_an_endpoint_of_somebody_elses_model(account: Account) -> None:
+    client = account.client("sagemaker")
+    container = {"Image": IMAGE, "ModelDataUrl": "s3://theirs/model.tar.gz"}
+    client.create_model(ModelName="m", PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+    client.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    client.create_endpoint(EndpointName="parts", EndpointConfigName="c")
+    with pytest.raises(SightlineError, match=r"does not tell the names of its classes\. Give --class-names"):
+        endpoints.connect(account, "parts")
+    assert endpoints.connect(account, "parts", ["a", "b"]).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("action", policies.POLICIES)
+def test_policies_are_narrow(action: str) -> None:
+    scope = policies.Scope("123456789012", "us-east-1", "parts", ROLE)
+    document = policies.policy(action, scope)
+    assert not any("*" in allowed for allowed in policies.actions_of(document))
+    assert all(statement["Resource"] for statement in document["Statement"])
+    assert len(json.dumps(document, separators=(",", ":"))) < 6144  # of a managed policy
+    with pytest.raises(SightlineError, match="Did you mean 'train'"):
+        policies.policy("trian", scope)
+
+
+def test_the_policy_of_asking_has_all_that_it_asks(account: Account, archive: Path) -> None:
+    deployed(account, asked(archive))
+    with asked_for(account) as found:
+        endpoints.connect(account, "parts")
+    assert "sagemaker:DescribeModel" in found
+    assert found <= policies.actions_of(policies.policy("invoke", policies.Scope()))
+
+
+def test_the_policy_of_deploying_has_all_that_it_asks(account: Account, archive: Path) -> None:
+    with asked_for(account) as found:
+        deployed(account, asked(archive))
+    assert "sagemaker:CreateEndpoint" in found
+    assert found <= policies.actions_of(policies.policy("deploy", policies.Scope()))
