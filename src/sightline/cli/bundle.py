@@ -1,4 +1,4 @@
-"""`sightline bundle pack` and `sightline bundle inspect`."""
+"""`sightline bundle pack`, `sightline bundle export` and `sightline bundle inspect`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +54,65 @@ def pack(
             "size_bytes": packed.size_bytes,
             "class_names": list(packed.class_names),
             "sha256": packed.sha256,
+        },
+    )
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a bundle, or Detectron2's output folder.")],
+    *,
+    format: Annotated[str, typer.Option("--format", metavar="onnx|torchscript|torch-export", help="What to write.")] = "onnx",
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="The file to write. [default: model.onnx, model.ts, model.pt2]"),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="BUNDLE", help="Instead of a file: a bundle to write, model.onnx inside; may be MODEL."),
+    ] = None,
+    without_torch: Annotated[
+        bool, typer.Option("--without-torch", help="That bundle holds model.onnx alone: a fraction of the memory, no torch.")
+    ] = False,
+    opset: Annotated[int | None, typer.Option(help="ONNX's version of operators, 16 to 23. [default: 17]")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", metavar="DIR", help="Pictures to compare both on. [default: drawn ones]"),
+    ] = None,
+    class_names: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """A model as ONNX, TorchScript or torch.export; kept only if it finds what the model finds."""
+    from typing import cast
+
+    from sightline.export.write import Format
+    from sightline.export.write import export as export_model
+
+    log_to_stderr()
+    done = export_model(
+        model,
+        output,
+        format=cast("Format", format),  # `export` refuses what is none
+        into=into,
+        without_torch=without_torch,
+        opset=opset,
+        images=images,
+        class_names=split_names(class_names),
+    )
+    told = done.verified
+    show(
+        f"{done.path}: {done.size_bytes:,} bytes, {done.format}, sha256 {done.sha256}\n"
+        f"compared with the model on {told.pictures} pictures: {told.detections} detections agree, {told.unmatched} do not; "
+        f"overlap at least {told.least_iou:.4f}, scores within {told.largest_score_difference:.1g}",
+        as_json,
+        {
+            "path": str(done.path),
+            "format": done.format,
+            "size_bytes": done.size_bytes,
+            "sha256": done.sha256,
+            "facts": dict(done.facts),
         },
     )
 
