@@ -25,6 +25,7 @@ from sightline.model.build import build_detector, build_predictor
 from sightline.model.checkpoint import load_exactly, read_checkpoint, state_dict_of
 from sightline.model.detector import Detector
 from sightline.model.instances import Targets
+from sightline.model.optimized import optimized
 from sightline.model.predictor import Predictor
 from sightline.records import Detections, ImageSize, Rle
 from sightline.tensors import to_tensor
@@ -161,6 +162,19 @@ def test_detections(name: str) -> None:
     predictor = read_case(name).predictor()
     for expected in read_case(name).inference["images"]:
         (found,) = predictor([read_case(name).read(expected["file"])])
+        if "instances" in expected:
+            assert_same(found, expected["instances"])
+        else:
+            assert_same_proposals(found, expected["final_proposals"])
+
+
+@every_case
+def test_detections_of_the_optimised_predictor(name: str) -> None:
+    plain = read_case(name).predictor()
+    fast = optimized(plain)
+    assert fast is not plain
+    for expected in read_case(name).inference["images"]:
+        (found,) = fast([read_case(name).read(expected["file"])])
         if "instances" in expected:
             assert_same(found, expected["instances"])
         else:

@@ -34,6 +34,7 @@ class BoxHead(nn.Module):
             self.add_module(f"conv{index}", conv)
             self.convs.append(f"conv{index}")
             channels = width
+        self.channels = channels
         self.out_dim = channels * resolution * resolution
         for index, width in enumerate(fc_dims, start=1):
             fc = nn.Linear(self.out_dim, width)

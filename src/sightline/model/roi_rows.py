@@ -66,7 +66,8 @@ def roi_align_rows(
     levels:   (P,) int64
     """
     channels = features[0].shape[1]
-    table = torch.cat([feature.permute(0, 2, 3, 1).reshape(-1, channels) for feature in features])
+    rows = [feature.permute(0, 2, 3, 1).reshape(-1, channels) for feature in features]
+    table = rows[0] if len(rows) == 1 else torch.cat(rows)
     with torch.no_grad():
         cells, offsets, weights = touched(
             [feature.shape for feature in features], rois.nan_to_num(), levels, resolution, strides, sampling_ratio, aligned
