@@ -52,9 +52,11 @@ def load_model(
     chosen = runtime_for(files, config_of(files), asked, device)
     if chosen == "torch" and files.left_out is not None:
         files = read_model_files(reference)
-    return model_from(
+    model = model_from(
         files, device=device, score_threshold=score_threshold, class_names=class_names, runtime=chosen, threads=threads
     )
+    LOG.info("%s runs in %s", reference, model.facts["runtime"])
+    return model
 
 
 def model_from(
@@ -81,7 +83,6 @@ def model_from(
         )
     )
     facts |= {"runtime": running} | ({} if runtime == "torch" else {"precision": files.told().precision})
-    LOG.info("%s runs in %s", files.where, running)
     thresholds = usable_thresholds(files, manifest_names(files) or names) if score_threshold is None else None
     return Model(predictor, names, files.where, facts, proposes=proposes_only(config), thresholds=thresholds)
 
