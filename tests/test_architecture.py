@@ -66,6 +66,8 @@ def test_the_table_covers_every_room() -> None:
         "sightline.serving.app",
         "sightline.serving.remote",
         "sightline.cloud.jobs",
+        "sightline.benchmarking.run",
+        "sightline.benchmarking.plan",
         "sightline.cli.main",
     ],
 )

@@ -55,7 +55,8 @@ def best_rate(result: Result) -> tuple[float, str]:
 
 def measured_there(result: Result, price: Price) -> bool:
     """Whether the price is that of the machine that was measured. Of a server elsewhere nobody knows the machine."""
-    if price.instance_type is None or result.kind != "local":
+    here = result.kind == "local" or bool(result.machine.get("server_here"))
+    if price.instance_type is None or not here:
         return False
     return result.machine.get("instance_type") == price.instance_type
 
@@ -65,7 +66,8 @@ def caveat(result: Result, costs: Sequence[Cost]) -> str:
     names = [priced_as(cost) for cost in costs if not cost.measured_there]
     if not names:
         return ""
-    where = "on THIS machine" if result.kind == "local" else f"at {result.target}"
+    here = result.kind == "local" or result.machine.get("server_here")
+    where = "on THIS machine" if here else f"at {result.target}"
     what = ", ".join(names[:-1]) + " or " + names[-1] if len(names) > 1 else names[0]
     return (
         f"Measured {where} ({machine_text(result)}); priced as if it were {what}. "
@@ -78,9 +80,9 @@ def priced_as(cost: Cost) -> str:
 
 
 def machine_text(result: Result) -> str:
-    """The machine in a few words; of a server elsewhere, that of the clients."""
+    """The machine that was measured in a few words."""
     facts = result.machine
-    if result.kind != "local":
+    if result.kind != "local" and not facts.get("server_here"):
         return "a machine that nobody told of"
     gpu = facts.get("gpu") or "no GPU"
     return f"{facts.get('processor')}, {facts.get('cores')} cores, {gpu}"

@@ -12,7 +12,7 @@ from sightline import wire
 from sightline.benchmarking import machine
 from sightline.benchmarking.results import Batch
 from sightline.benchmarking.spread import settled, spread
-from sightline.images import decode_image, read_bytes
+from sightline.images import decode_image, read_bytes, read_header
 from sightline.records import Image, ImageSize, Model, StagedPredict
 
 STAGES = ("read", "decode", "resize", "model", "post", "encode")
@@ -93,24 +93,24 @@ def one_picture(rig: Rig, path: Path) -> dict[str, float]:
 def warm_up(rig: Rig) -> tuple[int, bool]:
     """(how often it ran, whether the times were steady in the end).
 
-    Each size of picture once, since code may be made for each; then the first picture again and again until its times settle.
+    Each size of picture once, since code may be made for each; then the first picture again and again until its times settle,
+    or `limit_s` are over.
     """
-    runs = 0
     if rig.warm_up is not None:
         for path, _ in zip(cycle(rig.pictures), range(rig.warm_up), strict=False):
             one_picture(rig, path)
         return rig.warm_up, False
-    seen: set[tuple[int, ...]] = set()
+    end = rig.clock() + rig.limit_s
+    seen: set[ImageSize] = set()
     for path in rig.pictures:
-        shape = decode_image(read_bytes(path), path).shape
-        if shape not in seen and len(seen) < MAX_WARM_UP:
-            seen.add(shape)
+        size = read_header(path).shown
+        if size not in seen and len(seen) < MAX_WARM_UP and (not seen or rig.clock() < end):
+            seen.add(size)
             one_picture(rig, path)
-            runs += 1
     times: list[float] = []
-    while not settled(times) and len(times) < MAX_WARM_UP:
+    while not settled(times) and len(times) < MAX_WARM_UP and rig.clock() < end:
         times.append(sum(one_picture(rig, rig.pictures[0]).values()))
-    return runs + len(times), settled(times)
+    return len(seen) + len(times), settled(times)
 
 
 def one_at_a_time(rig: Rig) -> list[dict[str, float]]:

@@ -23,6 +23,9 @@ SERVERLESS_BYTES = 4 * 2**20
 ANSWER_LIMIT_S = 60.0
 """SageMaker's own limits: of one serverless endpoint, of a request to it, and of an answer that somebody waits for."""
 
+WAKES = (1, 2, 3, 4, 6, 8, 12, 24, 48)
+"""Times a day that are tried."""
+
 ASLEEP_S = 300.0
 """Assumed: after so long without a request a serverless endpoint has gone to sleep, and the next one is a cold start."""
 
@@ -36,7 +39,7 @@ class Need:
     peak_factor:     the busiest time's rate over the mean rate
     utilisation:     greatest load of an instance at the peak, 0 to 1
     least_instances: of a real-time endpoint; 2 survive the loss of one
-    wakes_per_day:   how often an endpoint that is switched off in between is switched on, for what has come since
+    wakes_per_day:   how often one that is switched off in between is switched on, for what has come since; 0: as is cheapest
     boot_s:          from switching on until it works: SageMaker takes minutes (AWS's own table has 622 to 672 s)
     """
 
@@ -45,7 +48,7 @@ class Need:
     peak_factor: float = 3.0
     utilisation: float = 0.7
     least_instances: int = 1
-    wakes_per_day: int = 1
+    wakes_per_day: int = 0
     boot_s: float = 650.0
 
     def __post_init__(self) -> None:
@@ -53,7 +56,7 @@ class Need:
         bad = [
             Problem(f"--{name.replace('_', '-')}", f"is {value:g}", "Give a number above 0.")
             for name, value in asdict(self).items()
-            if not 0 < value < math.inf
+            if not 0 < value < math.inf and (name, value) != ("wakes_per_day", 0)
         ]
         if self.utilisation >= 1:
             bad.append(Problem("--utilisation", f"is {self.utilisation:g}", "Give less than 1: a full queue never empties."))
@@ -209,7 +212,7 @@ def sized(point: Point, need: Need) -> tuple[int, float, list[str]]:
         point.twice: f"{seconds(wait_s)} waiting for the batch before",
     }.get(True, "the wait is in what the clients measured")
     lines = [
-        f"{point.name}: {point.rate:.4g} pictures/s an instance; {count} of them are busy for {load:.0%} at the peak"
+        f"{point.name}: {point.rate:.4g} pictures/s an instance; with {count}, each is busy for {load:.0%} of the peak"
         f" (at most {need.utilisation:.0%})",
         f"p95 {seconds(p95_s)} = {seconds(work_p95)} ({what}) + {waiting}"
         if point.waits or point.twice
@@ -219,32 +222,35 @@ def sized(point: Point, need: Need) -> tuple[int, float, list[str]]:
 
 
 def switched_off(result: Result, cost: Cost, usd_per_hour: float, need: Need) -> Option:
-    """Asynchronous or batch: switched on for what has come since, and off again; the last picture waits for all before it."""
-    name = f"{result.target} on {cost.price.instance_type}, asynchronous or batch, switched off in between"
+    """Asynchronous or batch: switched on for what has come since, and off again; as often a day as costs least."""
+    tried = [
+        awake(result, cost, usd_per_hour, need, wakes) for wakes in ((need.wakes_per_day,) if need.wakes_per_day else WAKES)
+    ]
+    return min(tried, key=lambda one: (bool(one.misses), one.usd_per_day or 0.0))
+
+
+def awake(result: Result, cost: Cost, usd_per_hour: float, need: Need, wakes: int) -> Option:
+    """Switched on so often a day, on as many instances at once as the bound needs. The last picture waits for all before it."""
     point = max(points_of(result), key=lambda one: one.rate)
-    each = need.per_day / need.wakes_per_day
+    interval_s, each = DAY_S / wakes, need.per_day / wakes
     work_s = each / point.rate
-    interval_s = DAY_S / need.wakes_per_day
-    count = math.ceil(work_s / max(min(need.within_s, interval_s) - need.boot_s, 1.0))
-    count = max(1, min(count, math.ceil(work_s)))
+    room_s = need.within_s - interval_s - need.boot_s
+    keeps = room_s > 0 and interval_s > need.boot_s
+    count = max(1, math.ceil(work_s / min(room_s, interval_s - need.boot_s))) if keeps else 1
     on_s = need.boot_s + work_s / count
-    usd = need.wakes_per_day * count * on_s / HOUR_S * usd_per_hour
-    p95_s = interval_s + on_s
     hours = count * on_s / HOUR_S
+    usd = wakes * hours * usd_per_hour
+    longest_s = interval_s + on_s
     lines = (
-        f"{need.wakes_per_day} times a day {each:,.0f} pictures / {point.rate:.4g} pictures/s ({point.name})"
-        f" = {seconds(work_s)} of work",
+        f"{wakes} times a day {each:,.4g} pictures / {point.rate:.4g} pictures/s ({point.name}) = {seconds(work_s)} of work",
         f"{count} x ({seconds(need.boot_s)} to begin + {seconds(work_s / count)} of work) = {hours:.4g} instance-hours a time",
-        f"{need.wakes_per_day} x {hours:.4g} h x ${usd_per_hour:g}/h = ${usd:.2f} a day,"
+        f"{wakes} x {hours:.4g} h x ${usd_per_hour:g}/h = ${usd:.2f} a day,"
         f" ${usd / need.per_day * 1000:.4g} per 1,000 pictures",
         f"a picture waits for up to {seconds(interval_s)} until it is switched on, and {seconds(on_s)} from then on",
     )
-    misses = (
-        "" if p95_s <= need.within_s else f"a picture would wait for up to {seconds(p95_s)}, more than {seconds(need.within_s)}"
-    )
-    if not misses and on_s > interval_s:
-        misses = f"the work of one time takes {seconds(on_s)}, and the next begins after {seconds(interval_s)}"
-    return Option(name, usd, p95_s, misses, lines, caveat(result, [cost]))
+    misses = "" if keeps else f"a picture would wait for up to {seconds(longest_s)}, more than {seconds(need.within_s)}"
+    name = f"{result.target} on {cost.price.instance_type}, asynchronous or batch, switched off in between"
+    return Option(name, usd, longest_s, misses, lines, caveat(result, [cost]))
 
 
 def serverless(result: Result, cost: Cost, need: Need) -> Option:

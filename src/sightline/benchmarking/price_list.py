@@ -10,6 +10,7 @@ import re
 import tempfile
 import urllib.error
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from sightline.benchmarking.prices import Instance, Region, Serverless, write_region
@@ -67,7 +68,7 @@ def reduce_list(file: Path, region: str, url: str) -> Region:
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             lines = csv.reader(text)
-            metadata = dict(line[:2] for line in (next(lines) for _ in range(METADATA_LINES)) if len(line) > 1)
+            metadata = dict(line[:2] for line in islice(lines, METADATA_LINES) if len(line) > 1)
             published = metadata["Publication Date"][:10]
             source = f"AWS Price List of AmazonSageMaker ({url}), published {published}"
             found = prices_of(rows(lines), region, source, published)

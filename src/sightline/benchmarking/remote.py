@@ -98,7 +98,8 @@ def warm_up(line: Line) -> tuple[int, bool]:
     """
     tally, body, times = Tally(), line.bodies()[0], list[float]()
     most = MAX_WARM_UP if line.warm_up is None else line.warm_up
-    while len(times) < most and (line.warm_up is not None or not settled(times)):
+    end = line.clock() + line.limit_s
+    while len(times) < most and (line.warm_up is not None or (not settled(times) and line.clock() < end)):
         times.append(ask(line, body, tally))
     if times and not tally.seconds:
         told = ", ".join([*tally.errors, *([f"{tally.busy} times 503"] if tally.busy else [])])

@@ -107,6 +107,7 @@ class Result:
     kind:        "local" or "remote"
     sha256:      of the model's files; empty where nobody tells
     model_bytes: of the files
+    runtime:     what ran it, with its version, as the model tells
     warm_up:     how often it ran before times counted; settled: whether they were steady then
     latency:     seconds of one picture, one at a time
     stages:      seconds by stage; remote: means of the server's own, from its /metrics, while one client asked
@@ -137,6 +138,7 @@ class Result:
     errors: dict[str, int] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
     notes: tuple[str, ...] = ()
+    runtime: str = ""
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Asked:
     clients: tuple[int, ...] = CLIENTS
     start_runs: int = 3
     device: str = "auto"
+    runtime: str = "auto"
 
     def __post_init__(self) -> None:
         """Raises ConfigError with everything that is wrong."""
@@ -141,7 +142,7 @@ def measure_local(target: str, pictures: Sequence[Path], asked: Asked, command: 
     """A model on this machine."""
     load = list(os.getloadavg())  # before this adds to it
     say(f"loading {target}")
-    loaded = targets.open_local(target, asked.device)
+    loaded = targets.open_local(target, asked.device, asked.runtime)
     rig = local.Rig(loaded.model, pictures, asked.samples, asked.limit_s, asked.warm_up)
     say("warming up")
     runs, steady = local.warm_up(rig)
@@ -157,7 +158,7 @@ def measure_local(target: str, pictures: Sequence[Path], asked: Asked, command: 
     begun = None
     if asked.start_runs:
         say(f"{asked.start_runs} starts in fresh processes")
-        begun = start.measure(target, pictures[0], asked.device, asked.start_runs)
+        begun = start.measure(target, pictures[0], asked.device, asked.runtime, asked.start_runs)
     received = answer_bytes(loaded.model, pictures[0])
     stages = [stage for stage in local.STAGES if stage in taken[0]]
     return Result(
@@ -171,6 +172,7 @@ def measure_local(target: str, pictures: Sequence[Path], asked: Asked, command: 
         sha256=loaded.sha256,
         model_bytes=loaded.model_bytes,
         device=loaded.device,
+        runtime=str(loaded.model.facts.get("runtime", "")),
         warm_up=runs,
         settled=steady,
         latency=spread([sum(one.values()) for one in taken]),
@@ -210,7 +212,7 @@ def measure_remote(
         raise RunError(served.address, f"answered no picture ({told})", "See its log.")
     clients = []
     for number in asked.clients:
-        say(f"{number} clients for {asked.limit_s:g} s")
+        say(f"{number} client{'s' * (number > 1)} for {asked.limit_s:g} s")
         clients.append(remote.many_clients(line, number))
     return Result(
         target=target,
@@ -223,6 +225,7 @@ def measure_remote(
         sha256=str(served.facts.get("sha256", "")),
         model_bytes=None,
         device="",
+        runtime=str(served.facts.get("runtime", "")),
         warm_up=requests,
         settled=steady,
         latency=spread(tally.seconds),
@@ -244,10 +247,8 @@ def notes_on(result: Result, asked: Asked) -> tuple[str, ...]:
     load, cores = result.machine["load"], result.machine["cores"]
     if not result.settled and asked.warm_up is None:
         notes.append(f"The times had not settled after {result.warm_up} runs: the machine is busy, or it is still warming up.")
-    if result.latency.count < CLAIMED_FROM[99]:
-        notes.append(
-            f"p99 is not told: {result.latency.count} samples, and it needs {CLAIMED_FROM[99]} (--samples, --seconds)."
-        )
+    if untold := [f"p{percent} needs {needed}" for percent, needed in CLAIMED_FROM.items() if result.latency.count < needed]:
+        notes.append(f"There were {result.latency.count} samples; {', '.join(untold)} (--samples, --seconds).")
     if load[0] > 1.5 * cores:
         notes.append(f"The machine had other work: load {load[0]:.1f} on {cores} cores.")
     if result.kind == "local":

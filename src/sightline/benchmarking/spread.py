@@ -76,10 +76,14 @@ def settled(times: Sequence[float]) -> bool:
     return bool(abs(now - before) <= SETTLED_WITHIN * now)
 
 
+UNITS = ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (1.0, 1.0, "s"), (0.0, 0.001, "ms"))
+"""(from so many seconds on, seconds in the unit, unit)"""
+
+
 def seconds(value: float | None) -> str:
-    """A time as people read it: three figures, ms below a second; - where it is not claimed."""
+    """A time as people read it, in three figures; - where it is not claimed."""
     if value is None or not math.isfinite(value):
         return "-"
-    unit, scaled = ("ms", value * 1000) if value < 1 else ("s", value)
+    scaled, unit = next((value / size, unit) for least, size, unit in UNITS if value >= least)
     digits = max(0, 2 - math.floor(math.log10(scaled))) if scaled > 0 else 0
     return f"{scaled:.{min(digits, 3)}f} {unit}"

@@ -1,5 +1,7 @@
 """What is measured: a model on this machine, or one behind an address. A new kind of endpoint needs nothing but a `Send`."""
 
+import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +40,7 @@ class Served:
     send:      one picture there, one answer back, over connections that are kept
     stages:    the server's own {stage: (seconds in all, number)}; empty where it tells none
     here:      whether it runs on this machine, and shares it with the clients
-    sha256, model_bytes: of the model's files, where something tells
+    facts:     what it tells of its model; `runtime` and `sha256` are shown
     """
 
     address: str
@@ -69,7 +71,7 @@ OpenEndpoint = Callable[[str], Served]
 """`sagemaker://NAME` -> the endpoint."""
 
 
-def open_local(reference: str, device: str = "auto") -> Local:
+def open_local(reference: str, device: str = "auto", runtime: str = "auto") -> Local:
     """A run, bundle or Detectron2 folder, loaded.
 
     Raises:
@@ -78,7 +80,7 @@ def open_local(reference: str, device: str = "auto") -> Local:
     began = time.perf_counter()
     from sightline.bundle.load import load_model
 
-    model = load_model(reference, device=device)
+    model = load_model(reference, device=device, runtime=runtime)
     load_s = time.perf_counter() - began
     sha256, size = digest(reference)
     return Local(model, reference, device_of(model, device), load_s, sha256, size)
@@ -138,16 +140,28 @@ def open_http(address: str, timeout_s: float) -> Served:
         reply = remote.exchange("GET", "/metrics", b"", {})
         return stages_of(reply.body.decode("utf-8", "replace")) if reply.status == 200 else {}
 
-    return Served(remote.address, send, stages, remote.host in ("127.0.0.1", "localhost", "::1"))
+    here = remote.host in ("127.0.0.1", "localhost", "::1")
+    return Served(remote.address, send, stages, here, facts_of(remote.exchange("GET", "/model", b"", {}).body))
+
+
+def facts_of(body: bytes) -> dict[str, object]:
+    """What Sightline's server tells of its model; nothing of any other server's."""
+    try:
+        return dict(json.loads(body)["facts"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+STAGE_LINE = re.compile(r'^sightline_seconds_(sum|count)\{[^}]*\bstage="(\w+)"[^}]*\} ([0-9.e+-]+)$', re.MULTILINE)
 
 
 def stages_of(metrics: str) -> dict[str, tuple[float, int]]:
-    """{stage: (seconds, number)} of Sightline's /metrics; of any other page nothing."""
-    import re
-
-    sums = dict(re.findall(r'^sightline_seconds_sum\{stage="(\w+)"\} ([0-9.e+-]+)$', metrics, re.MULTILINE))
-    counts = dict(re.findall(r'^sightline_seconds_count\{stage="(\w+)"\} (\d+)$', metrics, re.MULTILINE))
-    return {stage: (float(seconds), int(counts[stage])) for stage, seconds in sums.items() if stage in counts}
+    """{stage: (seconds, number)} of Sightline's /metrics, of all its processes together; of any other page nothing."""
+    seconds, numbers = dict[str, float](), dict[str, float]()
+    for kind, stage, value in STAGE_LINE.findall(metrics):
+        into = seconds if kind == "sum" else numbers
+        into[stage] = into.get(stage, 0.0) + float(value)
+    return {stage: (seconds[stage], int(number)) for stage, number in numbers.items() if stage in seconds}
 
 
 def is_address(target: str) -> bool:

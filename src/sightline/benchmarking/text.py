@@ -154,9 +154,10 @@ def head(result: Result) -> list[str]:
     if result.kind == "remote":
         where = "on this machine" if result.machine.get("server_here") else "elsewhere"
     model = f", {mib(result.model_bytes)}, sha256 {result.sha256[:12]}" if result.sha256 and result.model_bytes else ""
+    ran = "".join(f", {what}" for what in (result.runtime, f"device {result.device}" if result.device else "") if what)
     versions = ", ".join(f"{name} {number}" for name, number in result.machine["versions"].items())
     lines = [
-        f"{result.target}{model}{f', device {result.device}' if result.device else ''}",
+        f"{result.target}{model}{ran}",
         f"{where}; {result.pictures} picture{'s' * (result.pictures != 1)} of {result.picture_px}; {result.date}",
         f"{versions}; load before {result.machine['load'][0]:.1f}",
         f"warm-up: {result.warm_up} runs, {'settled' if result.settled else 'not known to have settled'}",

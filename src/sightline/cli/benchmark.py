@@ -66,6 +66,7 @@ def run(
     start: Annotated[bool, typer.Option("--start/--no-start", help="Also the start of a fresh process.")] = True,
     start_runs: Annotated[int, typer.Option(min=1, help="Of those.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, torch, onnx or openvino: what runs a model here.")] = "auto",
     instance_type: Annotated[
         list[str] | None, typer.Option("--instance-type", metavar="ml.NAME...", help="Also $ per 1,000 pictures at its price.")
     ] = None,
@@ -97,6 +98,7 @@ def run(
         clients=sizes(clients, CLIENTS),
         start_runs=start_runs if start else 0,
         device=device,
+        runtime=runtime,
     )
     result = benchmark(
         target,
@@ -130,7 +132,9 @@ def plan_command(
     peak_factor: Annotated[float, typer.Option(help="The busiest time's rate over the mean rate.")] = 3.0,
     utilisation: Annotated[float, typer.Option(help="Greatest load of an instance at the peak.")] = 0.7,
     least_instances: Annotated[int, typer.Option(help="Of a real-time endpoint; 2 survive the loss of one.")] = 1,
-    wakes_per_day: Annotated[int, typer.Option(help="Of an endpoint that is switched off in between.")] = 1,
+    wakes_per_day: Annotated[
+        int, typer.Option(min=0, help="Of an endpoint that is switched off in between; 0: as is cheapest.")
+    ] = 0,
     boot_s: Annotated[float, typer.Option(help="Until such an endpoint works.")] = 650.0,
     as_json: Json = False,
 ) -> None:
