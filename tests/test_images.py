@@ -19,6 +19,7 @@ from sightline.images import (
     Limits,
     check_image,
     decode_image,
+    decode_rgb,
     read_bytes,
     read_image,
     resize,
@@ -228,3 +229,14 @@ def test_what_a_picture_is_padded_to(size: tuple[int, int], divisor: int, padded
 
 def test_the_size_of_an_input_is_that_of_the_shortest_edge() -> None:
     assert InputSize(80, 133, 32).resized(np.zeros((108, 192, 3), np.uint8)).shape == (75, 133, 3)
+
+
+def test_resizing_a_decoded_picture_gives_the_same_bits_as_its_pixels() -> None:
+    """The server saves the copies between the two."""
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    Pillow.fromarray(pixels).save(file, "PNG")
+    picture = decode_rgb(file.getvalue(), "here")
+    np.testing.assert_array_equal(decode_image(file.getvalue(), "here"), pixels)
+    for size in (ImageSize(20, 28), ImageSize(50, 70), ImageSize(90, 126)):
+        np.testing.assert_array_equal(resize(picture, size), resize(pixels, size))

@@ -124,7 +124,7 @@ def to_rgb(picture: Pillow.Image) -> Pillow.Image:
     if picture.mode.startswith("I;16") or picture.mode == "I":
         wide = np.asarray(picture).astype(np.uint32)
         picture = Pillow.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which copies, also what is RGB
 
 
 def decode_image(data: bytes, where: object, limits: Limits = DISK_LIMITS) -> Image:
@@ -133,12 +133,17 @@ def decode_image(data: bytes, where: object, limits: Limits = DISK_LIMITS) -> Im
     Raises:
         ImageError: empty, no picture, over the limits, truncated or otherwise damaged.
     """
+    return np.array(decode_rgb(data, where, limits))
+
+
+def decode_rgb(data: bytes, where: object, limits: Limits = DISK_LIMITS) -> Pillow.Image:
+    """`decode_image` as Pillow's picture: who resizes it next saves three copies of its pixels."""
     picture = open_checked(data, where, limits)
     try:
         picture.load()
         if orientation_of(picture) != 1:
             picture = ImageOps.exif_transpose(picture)
-        return np.array(to_rgb(picture))
+        return to_rgb(picture)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise ImageError(where, f"is damaged or cut off ({error})", "Replace the file.") from error
 
@@ -200,11 +205,16 @@ def shortest_edge_size(size: ImageSize, min_size: int, max_size: int) -> ImageSi
     return ImageSize(max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1))
 
 
-def resize(image: Image, size: ImageSize) -> Image:
-    """(H, W, 3) -> (size.height, size.width, 3), bilinear with antialiasing."""
-    if image.shape[:2] == tuple(size):
-        return image
-    return np.asarray(Pillow.fromarray(image).resize((size.width, size.height), Pillow.Resampling.BILINEAR))
+def size_of(image: Image | Pillow.Image) -> ImageSize:
+    return ImageSize(image.height, image.width) if isinstance(image, Pillow.Image) else ImageSize(*image.shape[:2])
+
+
+def resize(image: Image | Pillow.Image, size: ImageSize) -> Image:
+    """(H, W, 3) or Pillow's RGB -> (size.height, size.width, 3), bilinear with antialiasing."""
+    if size_of(image) == size:
+        return np.asarray(image)
+    picture = image if isinstance(image, Pillow.Image) else Pillow.fromarray(image)
+    return np.asarray(picture.resize((size.width, size.height), Pillow.Resampling.BILINEAR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +232,9 @@ class InputSize:
     max_size: int
     divisor: int
 
-    def resized(self, image: Image) -> Image:
+    def resized(self, image: Image | Pillow.Image) -> Image:
         """The (H, W, 3) picture at the detector's size."""
-        return resize(image, shortest_edge_size(ImageSize(*image.shape[:2]), self.min_size, self.max_size))
+        return resize(image, shortest_edge_size(size_of(image), self.min_size, self.max_size))
 
     def padded(self, size: ImageSize) -> ImageSize:
         """What a resized picture of `size` is alone in a batch. Where it is equal, a batch gives the numbers of each alone."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from sightline.errors import ImageError, RequestError, ShapeError
-from sightline.images import Limits, decode_image
+from sightline.images import Limits, decode_rgb
 from sightline.records import Detections, Image, ImageSize, Rle
 
 JSON = "application/json"
@@ -233,7 +233,14 @@ def media_type(header: str) -> str:
 
 
 def decode_picture(body: bytes, content_type: str, limits: Limits = REQUEST_LIMITS, npy_format: str = "BGR") -> Image:
-    """(H, W, 3) uint8 RGB of a request's body.
+    """(H, W, 3) uint8 RGB of a request's body; parameters and errors as `decode_body`."""
+    return np.array(decode_body(body, content_type, limits, npy_format))
+
+
+def decode_body(
+    body: bytes, content_type: str, limits: Limits = REQUEST_LIMITS, npy_format: str = "BGR"
+) -> Image | Pillow.Image:
+    """A request's picture, of a file as Pillow's RGB: copying its pixels takes a third of the time of decoding them.
 
     npy_format: colour order of `application/x-npy` bodies; BGR is what Detectron2 users send.
 
@@ -251,9 +258,9 @@ def decode_picture(body: bytes, content_type: str, limits: Limits = REQUEST_LIMI
         )
     if kind == NPY:
         pixels = decode_npy(body, limits)
-        return (pixels if npy_format == "RGB" else pixels[:, :, ::-1]).copy()  # a body cannot be written to, pictures can
+        return pixels if npy_format == "RGB" else np.ascontiguousarray(pixels[:, :, ::-1])
     try:
-        return decode_image(body, "body", limits)
+        return decode_rgb(body, "body", limits)
     except ImageError as error:
         too_large = "more than" in error.what or "too large" in error.what
         raise RequestError(error.where, error.what, error.fix, status=413 if too_large else 400) from error

@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.errors import BundleError, Problem, RequestError, RunError, SightlineError
-from sightline.images import InputSize
+from sightline.images import InputSize, size_of
 from sightline.records import Detections, Image, ImageSize, Model, Predict
 from sightline.serving.pipe import Told, detections_of, pair, receive, send, told_pictures
-from sightline.serving.stages import size_of
 from sightline.serving.worker import Job
 
 LOG = logging.getLogger(__name__)

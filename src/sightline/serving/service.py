@@ -96,7 +96,7 @@ class Intake:
         began = time.perf_counter()
 
         def decoded() -> Picture:
-            image = wire.decode_picture(body, asked.content_type, self.settings.limits, asked.npy_format)
+            image = wire.decode_body(body, asked.content_type, self.settings.limits, asked.npy_format)
             return stages.picture(image)
 
         picture = await asyncio.get_running_loop().run_in_executor(self.decoders, decoded)

@@ -7,7 +7,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.images import InputSize
+import numpy as np
+from PIL import Image as Pillow
+
+from sightline.images import InputSize, size_of
 from sightline.records import Detections, Image, ImageSize, Predict, StagedPredict
 
 
@@ -23,32 +26,27 @@ class Picture:
 class Stages:
     """The three of `StagedPredict`, and which pictures may share a batch.
 
-    key: of a picture's pixels as `resized` gives them; of equal keys, a batch gives the numbers of each alone
+    resized: a decoded picture -> the model's pixels
+    key:     of these pixels; of equal keys, a batch gives the numbers of each alone
     """
 
-    resized: Callable[[Image], Image]
+    resized: Callable[[Image | Pillow.Image], Image]
     found: Callable[[Sequence[Image], Sequence[ImageSize]], Sequence[Any]]
     detections: Callable[[Any, ImageSize], Detections]
     key: Callable[[Image], Hashable]
 
-    def picture(self, image: Image) -> Picture:
+    def picture(self, image: Image | Pillow.Image) -> Picture:
         """What waits for the model of an image as it was sent."""
         return Picture(self.resized(image), size_of(image))
 
 
 def stages_of(predict: Predict) -> Stages:
     if not isinstance(predict, StagedPredict):
-        return Stages(as_it_is, lambda images, _: predict(images), as_it_is, size_of)
+        return Stages(np.array, lambda images, _: predict(images), lambda found, _: found, size_of)
     asked = input_size_of(predict)
-    return Stages(predict.resized, predict.found, predict.detections, key_of(asked) if asked else size_of)
-
-
-def as_it_is(given: Any, *_: object) -> Any:
-    return given
-
-
-def size_of(image: Image) -> ImageSize:
-    return ImageSize(*image.shape[:2])
+    if asked is not None:
+        return Stages(asked.resized, predict.found, predict.detections, key_of(asked))
+    return Stages(lambda image: predict.resized(np.array(image)), predict.found, predict.detections, size_of)
 
 
 def key_of(asked: InputSize) -> Callable[[Image], Hashable]:
