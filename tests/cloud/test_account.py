@@ -21,6 +21,14 @@ def test_who_is_logged_in(empty: Account) -> None:
     assert empty.default_bucket == f"sightline-sagemaker-us-east-1-{ACCOUNT}"
 
 
+def test_awss_own_variable_for_the_region_counts_for_s3_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sightline import storage
+
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert storage.store().client.meta.region_name == "eu-west-3"
+
+
 def test_nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

@@ -1,10 +1,12 @@
 """Endpoints: deployed, asked, updated and taken away; moto for what it keeps, botocore's Stubber for what it only fakes."""
 
+import hashlib
 import io
 import json
 import logging
 import os
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from botocore.stub import ANY, Stubber
 
 from sightline import wire
 from sightline.cli import cloud as command
+from sightline.cli import cloud_endpoints
 from sightline.cli.main import main
 from sightline.cloud import deletion, deploys, endpoints, policies
 from sightline.cloud.account import Account
@@ -352,6 +355,39 @@ def test_an_endpoint_of_somebody_elses_model(account: Account) -> None:
     with pytest.raises(SightlineError, match=r"does not tell the names of its classes\. Give --class-names"):
         endpoints.connect(account, "parts")
     assert endpoints.connect(account, "parts", ["a", "b"]).class_names == ("a", "b")
+
+
+def test_an_unpacked_bundle_gives_the_same_archive_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    files = {"model.pth": b"weights", "config.yaml": b"MODEL: {}\n"}
+    manifest = {"format": 1, "class_names": list(NAMES), "files": {n: hashlib.sha256(c).hexdigest() for n, c in files.items()}}
+    for name, content in {**files, "bundle.json": json.dumps(manifest).encode(), "log.txt": b"not a part"}.items():
+        (folder / name).write_bytes(content)
+    seen = []
+    for _ in range(2):
+        with cloud_endpoints.archive_of(str(folder), None) as (archive, facts):
+            assert facts == {"class_names": list(NAMES), "thresholds": None, "proposes": False, "facts": {}}
+            with tarfile.open(archive) as opened:
+                assert set(opened.getnames()) == {*files, "bundle.json"}
+            seen.append(Path(archive).read_bytes())
+    assert seen[0] == seen[1]
+    (folder / "model.pth").write_bytes(b"damaged")
+    with pytest.raises(SightlineError, match=r"model\.pth"), cloud_endpoints.archive_of(str(folder), None):
+        pytest.fail("the block must not run")
+
+
+def test_a_deploy_asked_wrongly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, expected in (
+        (["--instance-type", "ml.m5.xlarge", "--serverless", "2048"], "needs machines or --serverless, one of both"),
+        ([], "needs machines or --serverless, one of both"),
+        (["--instance-type", "ml.g5.xlarge", "--cuda", "11.8"], "--cuda: is '11.8'"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["sightline", "cloud", "deploy", "run", "--name", "parts", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("action", policies.POLICIES)

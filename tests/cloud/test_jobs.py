@@ -312,6 +312,34 @@ def test_the_policy_of_training_has_all_that_it_asks(account: Account, data: Pat
     assert found <= policies.actions_of(policies.policy("train", policies.Scope()))
 
 
+def test_the_local_twin(sightline: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the container would get, run here; the container's own tests train."""
+    from sightline.containers import local
+
+    got: dict[str, Any] = {}
+
+    def trained(root: Path, **given: Any) -> local.Trained:
+        got.update(given)
+        for folder, name in (
+            ("model", "model.pth"),
+            ("model", "bundle.json"),
+            ("output", "bundle.json"),
+            ("output", "log.txt"),
+        ):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder / name).write_text(folder, encoding="utf-8")
+        return local.Trained(root / "model", root / "output", root / "checkpoints")
+
+    monkeypatch.setattr(local, "train", trained)
+    monkeypatch.setattr(command, "open_account", lambda: pytest.fail("no account is needed"))
+    code, out, err = sightline("train", "--data", data, "--epochs", "2", "--local", tmp_path / "ml", "-o", tmp_path / "run")
+    assert code == 0, err
+    assert str(tmp_path / "run") in out
+    assert got == {"channels": {"training": str(data)}, "hyperparameters": {"config": "small", "epochs": "2.0"}}
+    found = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "run").iterdir()}
+    assert found == {"model.pth": "model", "bundle.json": "model", "log.txt": "output"}
+
+
 def test_costs() -> None:
     spot = Cost(billable_s=1800, used_s=6000, machines=2, instance_type="ml.g5.xlarge", spot=True, price_usd_hour=1.5)
     assert spot.usd == pytest.approx(1.5)

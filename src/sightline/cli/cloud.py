@@ -87,6 +87,9 @@ def train(
     price_per_hour: PriceOption = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the log until the end.")] = True,
     dry_run: DryRun = False,
+    local: Annotated[
+        Path | None, typer.Option("--local", metavar="DIR", parser=here, help="The same on this machine, with DIR as /opt/ml.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train on SageMaker. Takes the options and KEY VALUE pairs of `sightline train`, too."""
@@ -99,6 +102,9 @@ def train(
     require_local_data(data, str(given.get("split", "train")))
     if output is not None and output.exists() and any(output.iterdir()):
         raise SightlineError(output, "already exists", "Choose another folder, or remove this one first.")
+    if local is not None:
+        show(*train_here(local, data, given, output, as_json))
+        return
     account = open_account()
     with files_of(given) as (hyperparameters, files):
         asked = jobs.Asked(
@@ -127,6 +133,32 @@ def train(
         show(f"{plan.name}\n  follow it: sightline cloud logs {plan.name}", as_json, {"name": plan.name})
         return
     finish(account, plan.name, output, price_per_hour, as_json)
+
+
+def train_here(
+    root: Path, data: str, given: dict[str, object], output: Path | None, as_json: bool
+) -> "tuple[str, bool, dict[str, object]]":
+    """What to show of a training by the container's entry point in `root`, laid out as /opt/ml. AWS is not asked."""
+    from sightline.cloud.jobs import DATA_CHANNEL
+    from sightline.containers import local as twin
+
+    with files_of(given) as (hyperparameters, files):
+        left = twin.train(root, channels={DATA_CHANNEL: data, **files}, hyperparameters=hyperparameters)
+    if output is not None:
+        gather([left.model, left.output], output)
+    told = f"{output or left.model}\n  the same on SageMaker: leave out --local"
+    return told, as_json, {"run": str(output) if output else None, "model": str(left.model), "output": str(left.output)}
+
+
+def gather(folders: list[Path], to: Path) -> None:
+    """The folders' files together as `to`, as `cloud fetch` makes a run of a job's archives."""
+    import shutil
+
+    from sightline.storage import atomic_folder
+
+    with atomic_folder(to) as made:
+        for folder in reversed(folders):  # the first counts where two have the same name
+            shutil.copytree(folder, made, dirs_exist_ok=True)
 
 
 @app.command()

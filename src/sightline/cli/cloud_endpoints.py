@@ -12,7 +12,7 @@ import typer
 
 from sightline.cli import cloud
 from sightline.cli.cloud import AsJson, Bucket, DryRun, Groups, Kms, Role, Subnets, Tags, listed, own_tags, show_plan
-from sightline.cli.console import log_to_stderr, note, show
+from sightline.cli.console import here, log_to_stderr, note, show
 
 if TYPE_CHECKING:
     from sightline.cloud.account import Account
@@ -54,6 +54,10 @@ def deploy(
     tag: Tags = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show its log until it is in service.")] = True,
     dry_run: DryRun = False,
+    local: Annotated[
+        Path | None, typer.Option("--local", metavar="DIR", parser=here, help="Serve on this machine, with DIR as /opt/ml.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of --local.")] = 8080,
     as_json: AsJson = False,
 ) -> None:
     """A model as an endpoint, or a new model for one that is there; done again, it makes nothing twice."""
@@ -64,6 +68,8 @@ def deploy(
     amis = cuda_amis()
     if cuda and cuda not in amis:
         raise SightlineError("--cuda", f"is {cuda!r}", nearest(cuda, list(amis)))
+    if local is not None:
+        sys.exit(serve_here(local, model, class_names, port))
     if bool(instance_type) == bool(serverless):
         raise SightlineError("deploy", "needs machines or --serverless, one of both", "Give --instance-type or --serverless.")
     account = cloud.open_account()
@@ -99,6 +105,14 @@ def deploy(
     ready(account, plan, wait)
     told = f"sagemaker://{name}" + ("" if plan.change else " is as it was asked for already")
     show(told, as_json, {"endpoint": name, "model": f"sagemaker://{name}", "changed": plan.change})
+
+
+def serve_here(root: Path, model: str, class_names: str | None, port: int) -> int:
+    """The exit code of the container's entry point on `root`, laid out as /opt/ml; it serves until it is stopped."""
+    from sightline.containers import local as twin
+
+    with archive_of(model, class_names) as (archive, _):
+        return twin.serve(root, archive, port=port)
 
 
 def ready(account: "Account", plan: "Plan", wait: bool) -> None:
@@ -139,6 +153,7 @@ def archive_of(model: str, class_names: str | None) -> "Iterator[tuple[str, dict
     names = split_names(class_names)
     with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
         archive = model
+        describe(model)  # of a folder, too: what is missing or damaged is told before it is packed
         if not model.endswith(".tar.gz"):
             if is_remote(model) or not (Path(model) / "bundle.json").is_file():
                 from sightline.bundle.pack import pack_run
@@ -163,12 +178,13 @@ def archive_of(model: str, class_names: str | None) -> "Iterator[tuple[str, dict
 
 
 def repacked(folder: Path, to: Path) -> Path:
-    """An unpacked bundle as an archive again, as it is."""
-    import tarfile
+    """An unpacked bundle as an archive again: the files that bundle.json names, always as the same bytes."""
+    from sightline.bundle.archive import MANIFEST, write_archive
 
-    with tarfile.open(to, "w:gz") as archive:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            archive.add(path, path.relative_to(folder).as_posix())
+    manifest = (folder / MANIFEST).read_bytes()
+    names = json.loads(manifest).get("files", {})
+    with to.open("wb") as file:
+        write_archive({**{name: (folder / name).read_bytes() for name in names}, MANIFEST: manifest}, file)
     return to
 
 

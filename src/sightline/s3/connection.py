@@ -106,7 +106,8 @@ def client(aws: tuple[tuple[str, str], ...], anonymous: bool, endpoint: str) -> 
         read_timeout=READ_TIMEOUT_S,
         **options,
     )
+    region = dict(aws).get("AWS_REGION") or None  # which boto3 itself does not read, unlike all of AWS's other SDKs
     try:
-        return boto3.session.Session().client("s3", config=config)
+        return boto3.session.Session(region_name=region).client("s3", config=config)
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no address
         raise SightlineError("AWS configuration", f"cannot be used ({error})", "Correct AWS_* or ~/.aws/config.") from error
