@@ -48,6 +48,17 @@ def test_a_folder_goes_up_once_and_then_only_what_changed(bucket: Bucket, monkey
     assert bucket.get("out/annotations.json") == b"other"
 
 
+def test_linked_folders_go_up_too(bucket: Bucket, tmp_path: Path) -> None:
+    make(tmp_path / "made")
+    linking = tmp_path / "linking"
+    linking.mkdir()
+    (linking / "train").symlink_to(tmp_path / "made" / "images")
+    (linking / "round").symlink_to(linking)
+    (linking / "gone").symlink_to(tmp_path / "nowhere")
+    uploads.upload_folder(storage.store(), linking, uploads.Address(BUCKET, "out"))
+    assert bucket.keys() == ["out/train/a.jpg"]
+
+
 def test_pictures_go_before_labels(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "made")
     batches: list[list[str]] = []

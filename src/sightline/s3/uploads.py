@@ -54,7 +54,7 @@ def require_bucket(store: Store, address: Address) -> None:
 
 def upload_folder(store: Store, folder: Path, to: Address) -> None:
     """Everything below `folder` under the same names below `to`; pictures first, so that no labels are there without them."""
-    files = {to.below(path.relative_to(folder).as_posix()): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {to.below(path.relative_to(folder).as_posix()): path for path in files_below(folder)}
     try:
         there = {entry.address: entry.etag for entry in below(store, to.as_folder())}
     except SightlineError:  # no right to list: then everything is sent
@@ -63,6 +63,18 @@ def upload_folder(store: Store, folder: Path, to: Address) -> None:
     pictures = {address: path for address, path in changed.items() if path.suffix.lower() in SUFFIXES}
     for batch in (pictures, {address: path for address, path in changed.items() if address not in pictures}):
         upload(store, batch)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files, sorted; also those in linked folders, which `rglob` passes over: pictures are often linked, not copied."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        above = {folder.resolve(), *(parent.resolve() for parent in (Path(place), *Path(place).parents))}
+        folders[:] = [
+            name for name in folders if Path(place, name).resolve() not in above
+        ]  # a link to a folder above never ends
+        found += [Path(place, name) for name in names if Path(place, name).is_file()]
+    return sorted(found)
 
 
 def upload(store: Store, files: dict[Address, Path]) -> None:
