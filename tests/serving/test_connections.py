@@ -1,6 +1,7 @@
 """Connections that decent clients never make: slow, idle, many, endless. The server stays there for the others."""
 
 import json
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +16,7 @@ from sightline.serving.settings import Settings
 
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
 SOON_S = 0.2
+FILES = 4096
 
 
 @contextmanager
@@ -103,6 +105,36 @@ def test_hundreds_of_idle_connections_make_way(model: Model, call: Call, png: by
         assert int(metrics.partition("\nsightline_connections ")[2].split()[0]) <= 50
         with suppress(ConnectionError):
             assert opened[0].recv(10) == b""
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as thousands of connections take, both ends of them in this process."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= most < FILES:
+        pytest.skip(f"this user may have {most} files open, not {FILES}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before, FILES), most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_thousands_of_connections_leave_room_for_who_asks(model: Model, call: Call, png: bytes) -> None:
+    """Against the usual limits: a quarter says nothing, one begins a header, one a body, and one has asked before."""
+    texts = (b"", b"GET /ping HTTP/1.1\r\nHost:", posted(b"", length=1000), b"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n")
+    with running(model) as url, ExitStack() as stack:
+        opened = []
+        for number in range(2000):
+            opened.append(stack.enter_context(raw(url)))
+            with suppress(ConnectionError):  # it is one too many: refused
+                opened[-1].sendall(texts[number % 4])
+            if number % 500 == 499:
+                assert call(url, "GET", "/ping")[0] == 200
+                assert call(url, "POST", "/invocations", png, {"Content-Type": "image/png"})[0] == 200
+        told = opened[-1].recv(65536)
+        assert told.startswith(b"HTTP/1.1 200 ")
+        metrics = call(url, "GET", "/metrics")[2].decode()
+        assert 900 < int(metrics.partition("\nsightline_connections ")[2].split()[0]) <= Settings().max_connections
 
 
 def test_when_all_are_at_work_a_new_one_is_told_to_come_again(model: Model, call: Call, png: bytes) -> None:
