@@ -65,6 +65,8 @@ def test_serverless_by_the_second_and_by_what_moves(make_result: Make) -> None:
         pytest.param("local", {"instance_type": "ml.c5.large"}, True, "^$", id="that instance"),
         pytest.param("local", {"instance_type": "ml.c5.xlarge"}, False, "THIS machine", id="another instance"),
         pytest.param("remote", {}, False, "at model.tar.gz .a machine that nobody told of", id="elsewhere"),
+        pytest.param("remote", {"server_instance_type": "ml.c5.large"}, True, "^$", id="an endpoint of that type"),
+        pytest.param("remote", {"server_instance_type": "ml.m5.xlarge"}, False, "model.tar.gz .ml.m5.xlarge.", id="of another"),
         pytest.param("remote", {"server_here": True}, False, "on THIS machine", id="a server here"),
     ],
 )

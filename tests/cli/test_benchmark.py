@@ -1,16 +1,19 @@
 """`sightline benchmark` as a user types it."""
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import a_config, a_detector, a_picture
 from typer.testing import CliRunner, Result
 
 from sightline.benchmarking.prices import FOLDER, Instance, Region, write_region
-from sightline.cli.benchmark import several
+from sightline.cli.benchmark import endpoint_of, several
 from sightline.cli.main import app
-from sightline.errors import SightlineError
+from sightline.cloud.account import Account
+from sightline.errors import RunError, SightlineError
 
 QUICK = ("--samples", "5", "--warm-up", "1", "--batch-sizes", "1", "2", "--no-start")
 
@@ -80,6 +83,62 @@ def test_the_list_of_prices_is_that_which_was_fetched(cache: Path) -> None:
     assert "0.11" in call("prices", "list", "--region", "eu-west-1").stdout
     with pytest.raises(SightlineError, match=r"Give a region's code"):
         call("prices", "refresh", "--region", "nowhere")
+
+
+class RefusedError(Exception):
+    """As boto3 raises it."""
+
+    def __init__(self, **response: object) -> None:
+        super().__init__("refused")
+        self.response = response
+
+
+class Client:
+    """What SageMaker answers: a picture, a busy model, a throttled request, then nothing at all."""
+
+    def __init__(self, *, asynchronous: bool = False) -> None:
+        self.asynchronous, self.sent = asynchronous, list[dict[str, Any]]()
+
+    def describe_endpoint(self, EndpointName: str) -> dict[str, Any]:  # noqa: N803
+        return {"EndpointStatus": "InService", "EndpointConfigName": "config"}
+
+    def describe_endpoint_config(self, EndpointConfigName: str) -> dict[str, Any]:  # noqa: N803
+        later = (
+            {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://bucket/x/outputs"}}} if self.asynchronous else {}
+        )
+        return {"ProductionVariants": [{"InstanceType": "ml.m5.xlarge", "ModelName": "model"}], **later}
+
+    def invoke_endpoint(self, **asked: Any) -> dict[str, Any]:
+        self.sent.append(asked)
+        if len(self.sent) == 2:
+            raise RefusedError(Error={"Code": "ModelError"}, OriginalStatusCode=503, ResponseMetadata={"HTTPStatusCode": 424})
+        if len(self.sent) == 3:
+            raise RefusedError(Error={"Code": "ThrottlingException"}, ResponseMetadata={"HTTPStatusCode": 400})
+        if len(self.sent) == 4:
+            raise OSError("no network")
+        return {"Body": io.BytesIO(b"{}")}
+
+
+def an_account(client: Client) -> Account:
+    return Account("1" * 12, "us-east-1", "aws", "arn", lambda service: client)
+
+
+def test_an_endpoint_is_measured_as_a_server_is() -> None:
+    client = Client()
+    served = endpoint_of(an_account(client), "sagemaker://bees")
+    assert served.instance_type == "ml.m5.xlarge"
+    assert served.send(b"picture", "image/jpeg").body == b"{}"
+    assert client.sent[0] == {
+        "EndpointName": "bees", "Accept": "application/json", "ContentType": "image/jpeg", "Body": b"picture"
+    }  # fmt: skip
+    assert [served.send(b"", "image/jpeg").status for _ in range(2)] == [503, 400]
+    with pytest.raises(RunError, match="cannot be reached"):
+        served.send(b"", "image/jpeg")
+
+
+def test_an_asynchronous_endpoint_has_no_latency() -> None:
+    with pytest.raises(SightlineError, match="answers later, through S3"):
+        endpoint_of(an_account(Client(asynchronous=True)), "sagemaker://bees")
 
 
 @pytest.mark.parametrize(

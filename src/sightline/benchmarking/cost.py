@@ -55,8 +55,11 @@ def best_rate(result: Result) -> tuple[float, str]:
 
 def measured_there(result: Result, price: Price) -> bool:
     """Whether the price is that of the machine that was measured. Of a server elsewhere nobody knows the machine."""
-    here = result.kind == "local" or bool(result.machine.get("server_here"))
-    if price.instance_type is None or not here:
+    if price.instance_type is None:
+        return False
+    if result.machine.get("server_instance_type"):
+        return bool(result.machine["server_instance_type"] == price.instance_type)
+    if result.kind != "local" and not result.machine.get("server_here"):
         return False
     return result.machine.get("instance_type") == price.instance_type
 
@@ -83,7 +86,7 @@ def machine_text(result: Result) -> str:
     """The machine that was measured in a few words."""
     facts = result.machine
     if result.kind != "local" and not facts.get("server_here"):
-        return "a machine that nobody told of"
+        return str(facts.get("server_instance_type") or "a machine that nobody told of")
     gpu = facts.get("gpu") or "no GPU"
     return f"{facts.get('processor')}, {facts.get('cores')} cores, {gpu}"
 

@@ -219,7 +219,8 @@ def measure_remote(
         kind="remote",
         date=now(),
         command=command,
-        machine=machine.facts(os.environ) | {"load": load, "server_here": served.here},
+        machine=machine.facts(os.environ)
+        | {"load": load, "server_here": served.here, "server_instance_type": served.instance_type},
         pictures=len(pictures),
         picture_px=targets.sizes_text(pictures),
         sha256=str(served.facts.get("sha256", "")),

@@ -41,6 +41,7 @@ class Served:
     stages:    the server's own {stage: (seconds in all, number)}; empty where it tells none
     here:      whether it runs on this machine, and shares it with the clients
     facts:     what it tells of its model; `runtime` and `sha256` are shown
+    instance_type: that it runs on, where something tells
     """
 
     address: str
@@ -48,6 +49,7 @@ class Served:
     stages: Callable[[], Mapping[str, tuple[float, int]]]
     here: bool
     facts: dict[str, object] = field(default_factory=dict)
+    instance_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,7 @@ def open_served(address: str, open_endpoint: OpenEndpoint | None = None, timeout
     """
     if address.startswith(SAGEMAKER):
         if open_endpoint is None:
-            fix = "Measure the bundle on such an instance, or the address of `sightline serve` there."
-            raise RequestError(address, "is a SageMaker endpoint, which this version cannot call yet", fix)
+            raise RequestError(address, "is a SageMaker endpoint", "Give what opens it (open_endpoint), as the command does.")
         return open_endpoint(address)
     return open_http(address, timeout_s)
 

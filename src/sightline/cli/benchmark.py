@@ -2,12 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from sightline.cli.console import here, log_to_stderr, note, show
+
+if TYPE_CHECKING:
+    from sightline.benchmarking.targets import Served
+    from sightline.cloud.account import Account
 
 RUN = "run"
 LISTS = ("--batch-sizes", "--clients", "--instance-type")
@@ -46,7 +50,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 @app.command(RUN)
 def run(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="A run, a bundle, or http://HOST:PORT of a server.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="A run, a bundle, http://HOST:PORT of a server, or sagemaker://ENDPOINT.")
+    ],
     *,
     images: Annotated[str, typer.Option("--images", metavar="DIR", help="Pictures such as the model will get.")],
     output: Annotated[
@@ -108,6 +114,7 @@ def run(
         instance_types=instance_type or (),
         serverless_memory_mb=serverless_memory_mb,
         region=region,
+        open_endpoint=open_endpoint,
         command=typed(),
         say=note,
     )
@@ -116,6 +123,51 @@ def run(
     if plot is not None:
         write_plot(result, plot)
     show(text(result), as_json, result.to_dict())
+
+
+def open_endpoint(address: str) -> "Served":
+    """`sagemaker://NAME` of the account that the environment describes.
+
+    Raises:
+        SightlineError, RunError: nobody is logged in, or there is no such endpoint.
+    """
+    from sightline.cloud.account import open_account
+
+    return endpoint_of(open_account(os.environ), address)
+
+
+def endpoint_of(account: "Account", address: str) -> "Served":
+    """A real-time or serverless endpoint as what is measured. boto3 sends again what AWS throttles: that is in the times.
+
+    Raises:
+        SightlineError, RunError: it is not there, not in service, or asynchronous.
+    """
+    from sightline import wire
+    from sightline.benchmarking.targets import SAGEMAKER, Answer, Served
+    from sightline.cloud import endpoints
+    from sightline.errors import RequestError, RunError
+
+    name = address.removeprefix(SAGEMAKER).strip("/")
+    facts = endpoints.facts_of(account, name)
+    if facts.inputs:
+        fix = "Measure a real-time endpoint of the same instance type, and plan with its result."
+        raise RequestError(address, "answers later, through S3, so it has no latency to measure", fix)
+    client, asked = account.client("sagemaker-runtime"), {"EndpointName": name, "Accept": wire.JSON}
+
+    def send(body: bytes, content_type: str) -> Answer:
+        try:
+            return Answer(200, client.invoke_endpoint(Body=body, ContentType=content_type, **asked)["Body"].read())
+        except Exception as error:
+            response = getattr(error, "response", None) or {}
+            status = response.get("OriginalStatusCode") or response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status is None:
+                raise RunError(address, f"cannot be reached ({error!r})", "Check the network.") from error
+            return Answer(int(status), b"", pause_s=1.0)
+
+    config = endpoints.describe(account, name) or {}
+    told = account.client("sagemaker").describe_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+    kind = told["ProductionVariants"][0].get("InstanceType")
+    return Served(address, send, dict, False, dict(facts.model.get("facts", {})), kind)
 
 
 def sizes(given: list[int] | None, usual: tuple[int, ...]) -> tuple[int, ...]:
