@@ -42,6 +42,14 @@ def test_pictures_are_copied_where_links_do_not_work(tmp_path: Path, monkeypatch
     assert (tmp_path / "set/images/001.jpg").read_bytes() == (pictures / "001.jpg").read_bytes()
 
 
+def test_pictures_may_be_referred_to_by_name(tmp_path: Path) -> None:
+    """On a mounted bucket a link costs nothing, a copy everything."""
+    pictures = pictures_for(a_dataset(), tmp_path / "pictures")
+    create(a_dataset(), tmp_path / "set", pictures=pictures, by_name=True)
+    assert (tmp_path / "set/images/001.jpg").readlink() == pictures / "001.jpg"
+    require_sound(open_part(tmp_path / "set"))
+
+
 def test_pictures_may_be_given_one_by_one(tmp_path: Path) -> None:
     picture = a_picture(tmp_path / "other name.jpg")
     assert create(a_dataset(), tmp_path / "set", pictures={"001.jpg": picture}).images == 1
