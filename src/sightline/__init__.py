@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sightline.bundle.pack import pack_files as pack_files
     from sightline.bundle.pack import pack_run as pack_run
     from sightline.checking import check as check
+    from sightline.cloud.endpoints import connect_endpoint as connect_endpoint
     from sightline.config.sources import load as load_config
     from sightline.dataset.folder import create as create_dataset
     from sightline.dataset.folder import open_part as open_part
@@ -47,6 +48,7 @@ PUBLIC = {
     "benchmark": "sightline.benchmarking.run:benchmark",
     "check": "sightline.checking:check",
     "connect": "sightline.serving.remote:connect",
+    "connect_endpoint": "sightline.cloud.endpoints:connect_endpoint",
     "compare": "sightline.evaluation.comparing:compare",
     "create_dataset": "sightline.dataset.folder:create",
     "demo": "sightline.journey:demo",

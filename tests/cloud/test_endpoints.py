@@ -377,6 +377,21 @@ def test_an_unpacked_bundle_gives_the_same_archive_again(tmp_path: Path) -> None
         pytest.fail("the block must not run")
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {"instance_type": "ml.c5.xlarge", "count": 2},
+            "cost: 2 x ml.c5.xlarge, 0.41 USD an hour (as of ",
+        ),
+        ({"instance_type": "ml.unheard.xlarge"}, "cost: 1 x ml.unheard.xlarge, whose price is not known here"),
+        ({"serverless_mb": 2048}, "cost: serverless"),
+    ],
+)
+def test_a_deploy_tells_its_price(archive: Path, given: dict[str, Any], expected: str) -> None:
+    assert cloud_endpoints.price_line(asked(archive, **given), "us-east-1").startswith(expected)
+
+
 def test_a_deploy_asked_wrongly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for words, expected in (
         (["--instance-type", "ml.m5.xlarge", "--serverless", "2048"], "needs machines or --serverless, one of both"),

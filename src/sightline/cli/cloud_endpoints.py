@@ -16,7 +16,7 @@ from sightline.cli.console import here, log_to_stderr, note, show
 
 if TYPE_CHECKING:
     from sightline.cloud.account import Account
-    from sightline.cloud.deploys import Plan
+    from sightline.cloud.deploys import Asked, Plan
 
 
 def deploy(
@@ -96,6 +96,7 @@ def deploy(
             own_tags=own_tags(tag),
         )
         plan = deploys.plan_deploy(account, asked, os.environ, note)
+        note(price_line(asked, account.region))
         for line in plan.warnings:
             note(f"note: {line}")
         if dry_run:
@@ -105,6 +106,23 @@ def deploy(
     ready(account, plan, wait)
     told = f"sagemaker://{name}" + ("" if plan.change else " is as it was asked for already")
     show(told, as_json, {"endpoint": name, "model": f"sagemaker://{name}", "changed": plan.change})
+
+
+def price_line(asked: "Asked", region: str) -> str:
+    """What the endpoint will cost from now on, as far as that is known."""
+    from sightline.benchmarking.prices import instance_price, load_regions, region_named
+    from sightline.downloads import cache_folder
+    from sightline.errors import SightlineError
+
+    if asked.serverless_mb:
+        return "cost: serverless, for the seconds of requests only; `sightline benchmark` tells what a thousand pictures cost"
+    machines = f"{asked.count} x {asked.instance_type}"
+    try:
+        price = instance_price(asked.instance_type, region_named(region, load_regions(cache_folder(os.environ))))
+    except SightlineError:
+        return f"cost: {machines}, whose price is not known here, until: sightline cloud delete {asked.name}"
+    usd = (price.usd_per_hour or 0.0) * asked.count
+    return f"cost: {machines}, {usd:.2f} USD an hour (as of {price.as_of}) until: sightline cloud delete {asked.name}"
 
 
 def serve_here(root: Path, model: str, class_names: str | None, port: int) -> int:

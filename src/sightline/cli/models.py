@@ -18,7 +18,7 @@ REMOTE = ("http://", "https://", "sagemaker://")
 
 
 RUNTIME_HELP = "What runs the model: torch its weights, the others model.onnx, without torch."
-RUNTIMES = "auto|torch|onnx|openvino"
+RUNTIMES = "auto|torch|torch-plain|onnx|openvino"
 
 
 def open_model(
@@ -36,11 +36,9 @@ def open_model(
 
         return connect(model)
     if model.startswith("sagemaker://"):
-        import os
+        from sightline.cloud.endpoints import connect_endpoint
 
-        from sightline.cloud import account, endpoints
-
-        return endpoints.connect(account.open_account(os.environ), model, split_names(class_names))
+        return connect_endpoint(model, class_names=split_names(class_names))
     from sightline.bundle.load import load_model
 
     names = split_names(class_names)

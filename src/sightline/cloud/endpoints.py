@@ -7,6 +7,7 @@ before sending: what is too large without loss is sent as WebP of high quality, 
 import io
 import json
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 from sightline import wire
-from sightline.cloud.account import Account
+from sightline.cloud.account import Account, open_account
 from sightline.cloud.failures import code_of, failure, is_missing, send
 from sightline.cloud.naming import FACTS as FACTS_TAG
 from sightline.errors import RequestError, RunError, SightlineError
@@ -64,6 +65,15 @@ class Facts:
         if self.inputs:
             return ASYNCHRONOUS_BYTES
         return SERVERLESS_BYTES if self.serverless else REAL_TIME_BYTES
+
+
+def connect_endpoint(endpoint: str, *, class_names: Sequence[str] | None = None) -> Model:
+    """`connect` with the account that the environment's credentials belong to.
+
+    >>> model = connect_endpoint("sagemaker://parts")
+    >>> model.predict([image])[0].boxes
+    """
+    return connect(open_account(os.environ), endpoint, class_names)
 
 
 def connect(account: Account, endpoint: str, class_names: Sequence[str] | None = None) -> Model:
