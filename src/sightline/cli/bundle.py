@@ -74,7 +74,7 @@ def export(
     without_torch: Annotated[
         bool, typer.Option("--without-torch", help="That bundle holds model.onnx alone: a fraction of the memory, no torch.")
     ] = False,
-    opset: Annotated[int | None, typer.Option(help="ONNX's version of operators, 16 to 23. [default: 17]")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX's version of operators, 16 to 21. [default: 17]")] = None,
     images: Annotated[
         str | None,
         typer.Option("--images", metavar="DIR", help="Pictures to compare both on. [default: drawn ones]"),

@@ -70,7 +70,7 @@ def require_opset(opset: int) -> None:
     if not LEAST_OPSET <= opset <= LARGEST_OPSET:
         raise ConfigError(
             "opset",
-            f"is {opset}, and RoiAlign as the detectors sample it stands in {LEAST_OPSET} to {LARGEST_OPSET}",
+            f"is {opset}, and RoiAlign as detectors sample it is run of {LEAST_OPSET} to {LARGEST_OPSET}",
             f"Give --opset {LEAST_OPSET} to {LARGEST_OPSET}.",
         )
 

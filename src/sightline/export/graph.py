@@ -22,8 +22,8 @@ Value = str
 Input = Value | float | Sequence[int] | Sequence[float] | NDArray[Any] | None
 """A tensor, or a number to become a constant: int64 of ints, float32 of a float. None: an optional input left out."""
 
-LEAST_OPSET, OPSET, LARGEST_OPSET = 16, 17, 23
-"""RoiAlign samples as ROIAlignV2 does since 16."""
+LEAST_OPSET, OPSET, LARGEST_OPSET = 16, 17, 21
+"""RoiAlign samples as ROIAlignV2 does since 16; ONNX Runtime 1.31 has no kernel on the CPU for that of 22."""
 
 PURPOSE = "an export to ONNX"
 

@@ -94,9 +94,20 @@ def ask_export(content: bytes) -> Ask:
 
 
 def asking(module: nn.Module) -> Ask:
+    """Calls it in numpy. Without the profiling of TorchScript's interpreter, which a few calls do not pay for."""
+
     @torch.inference_mode()
     def ask(pictures: NDArray[np.uint8], sizes: NDArray[np.int64], threshold: float) -> Answers:
-        answers = module(torch.from_numpy(pictures), torch.from_numpy(sizes), torch.tensor(threshold, dtype=torch.float32))
-        return [answer.numpy() for answer in answers]
+        given = torch.from_numpy(pictures), torch.from_numpy(sizes), torch.tensor(threshold, dtype=torch.float32)
+        try:
+            with torch.jit.optimized_execution(False):  # type: ignore[no-untyped-call]
+                return [answer.numpy() for answer in module(*given)]
+        except (AssertionError, RuntimeError) as error:  # a size that torch.export took for granted
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RunError(
+                "verification",
+                f"the export does not run on {' x '.join(map(str, pictures.shape[:3]))} pixels ({first_line})",
+                "Nothing was written. Use --format onnx, which takes every size.",
+            ) from error
 
     return ask

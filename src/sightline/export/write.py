@@ -1,6 +1,7 @@
 """`sightline bundle export`: a model to a file in another format, kept only if it gives what the model gives."""
 
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +36,7 @@ from sightline.model.checkpoint import Unfilled, load_exactly, parse_checkpoint,
 from sightline.model.detector import Detector
 from sightline.model.predictor import Predictor
 from sightline.optional import require
-from sightline.storage import atomic_write, output_path
+from sightline.storage import atomic_write, is_remote, output_path
 
 Format = Literal["onnx", "torchscript", "torch-export"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -89,7 +90,7 @@ def export(
     to:            the file; None: model.onnx, model.ts or model.pt2 here
     into:          instead of `to`: the bundle to write, with model.onnx inside; it may be `model` itself
     without_torch: that bundle holds no weights for torch
-    opset:         of ONNX, 16 to 23; None: 17
+    opset:         of ONNX, 16 to 21; None: 17
     images:        a folder of pictures to compare on; None: drawn ones
     class_names:   for a model that does not carry its own
 
@@ -125,8 +126,6 @@ def check_asked(to: str | Path | None, format: str, into: str | Path | None, wit
         ConfigError: all that is wrong.
     """
     problems = []
-    if format not in FORMATS:
-        problems.append(Problem("--format", f"is {format!r}", nearest(format, FORMATS)))
     if to is not None and into is not None:
         problems.append(Problem("bundle export", "has both --output and --into", "Give one: a file, or a bundle."))
     if into is not None and format != "onnx":
@@ -135,6 +134,10 @@ def check_asked(to: str | Path | None, format: str, into: str | Path | None, wit
         problems.append(Problem("--without-torch", "is about a bundle, and none is written", "Give --into BUNDLE."))
     if opset is not None and format != "onnx":
         problems.append(Problem("--opset", f"means nothing to {format}", "Leave it out."))
+    if format not in FORMATS:
+        problems.append(Problem("--format", f"is {format!r}", nearest(format, FORMATS)))
+    elif fault := unwritable(into or to or NAMES[format]):
+        problems.append(fault)
     if problems:
         raise ConfigError.collected(problems)
     if opset is not None:
@@ -142,6 +145,20 @@ def check_asked(to: str | Path | None, format: str, into: str | Path | None, wit
     if format == "onnx":
         require("onnx", "export", PURPOSE)
         require("onnxruntime", "export", f"the check of {PURPOSE}")
+
+
+def unwritable(place: str | Path) -> Problem | None:
+    """Why nothing can be written there; known before minutes of comparing."""
+    if is_remote(str(place)):
+        return None
+    path = Path(place)
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir():
+        return Problem(str(place), "is a folder", "Give the name of a file in it.")
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "is not writable" if there.is_dir() else "is no folder"
+        return Problem(str(place), f"cannot be written: {there} {what}", "Give a file in a folder of yours.")
+    return None
 
 
 def subject_of(files: Files, class_names: Sequence[str] | None) -> Subject:
