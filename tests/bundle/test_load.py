@@ -15,6 +15,7 @@ from sightline.bundle.pack import pack_run
 from sightline.config.yaml_dialect import dump, load_file
 from sightline.errors import BundleError, CheckpointError, ConfigError, SightlineError
 from sightline.images import read_image
+from sightline.model.optimized import OptimizedPredictor
 from sightline.model.predictor import Predictor
 from sightline.records import Detections, Image, ImageSize, Model
 from sightline.training.run import Run
@@ -69,7 +70,7 @@ def test_an_unfinished_run_answers_with_its_last_checkpoint(run: Run, tmp_path: 
     for name in ("config.yaml", "run.json", "model_0000001.pth"):
         (folder / name).write_bytes((run.folder / name).read_bytes())
     (folder / "last_checkpoint").write_text("model_0000001.pth", encoding="utf-8")
-    early = load_model(folder)
+    early = load_model(folder, runtime="torch-plain")
     weights = torch.load(run.folder / "model_0000001.pth", weights_only=True)["model"]
     detector = a_detector()
     detector.load_state_dict(weights)
@@ -196,3 +197,13 @@ def test_weights_of_another_architecture_are_listed(tmp_path: Path) -> None:
 )
 def test_names_of_a_model_that_brings_none(overrides: tuple[str, ...], first: str) -> None:
     assert names_for(a_config(*overrides), (), "here")[0] == first
+
+
+def test_in_torch_a_model_is_optimised_unless_it_is_not_to_be(run: Run) -> None:
+    usual, plain = load_model(run.folder, runtime="torch"), load_model(run.folder, runtime="torch-plain")
+    assert isinstance(usual.predict, OptimizedPredictor) and not isinstance(plain.predict, OptimizedPredictor)
+    assert str(usual.facts["runtime"]).endswith(", optimised") and not str(plain.facts["runtime"]).endswith("optimised")
+    assert not isinstance(load_model(run.folder, runtime="torch", optimize=False).predict, OptimizedPredictor)
+    for one, other in zip(answers(usual), answers(plain), strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)

@@ -24,6 +24,10 @@ PROPOSALS = ("object",)
 """What a region of an RPN may hold; whatever classes it was trained on, it tells none apart."""
 
 
+PLAIN = "torch-plain"
+"""The runtime that runs the weights as they were trained, part by part."""
+
+
 def load_model(
     reference: str | Path,
     *,
@@ -32,6 +36,7 @@ def load_model(
     class_names: Sequence[str] | None = None,
     runtime: str = "auto",
     threads: int | None = None,
+    optimize: bool = True,
 ) -> Model:
     """A run folder, a bundle (archive or folder), or a folder with Detectron2's `model_final.pth` and `config.yaml`.
 
@@ -41,19 +46,28 @@ def load_model(
     class_names:     instead of those it brings; needed for Detectron2 folders, which bring none
     runtime:         "torch" runs the weights; "onnx" and "openvino" run `model.onnx`, without torch; "auto" takes what is
                      installed and usually the fastest (docs/runtimes.md)
+    optimize:        in torch, rebuild the detector for speed, where that gives the same answers (docs/predict.md);
+                     the runtime "torch-plain" is "torch" without that
     threads:         that one prediction uses in ONNX Runtime and OpenVINO; None: all cores. torch has its own number
 
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded; the message says which part and why.
         MissingDependencyError: what it needs is not installed.
     """
-    asked = asked_runtime(runtime)
+    optimize = optimize and runtime != PLAIN
+    asked = asked_runtime("torch" if runtime == PLAIN else runtime)
     files = read_model_files(reference, graph_first=wants_graph(asked, device))
     chosen = runtime_for(files, config_of(files), asked, device)
     if chosen == "torch" and files.left_out is not None:
         files = read_model_files(reference)
     model = model_from(
-        files, device=device, score_threshold=score_threshold, class_names=class_names, runtime=chosen, threads=threads
+        files,
+        device=device,
+        score_threshold=score_threshold,
+        class_names=class_names,
+        runtime=chosen,
+        threads=threads,
+        optimize=optimize,
     )
     LOG.info("%s runs in %s", reference, model.facts["runtime"])
     return model
@@ -67,6 +81,7 @@ def model_from(
     class_names: Sequence[str] | None,
     runtime: Runtime = "torch",
     threads: int | None = None,
+    optimize: bool = False,
 ) -> Model:
     """`load_model` of files that are in memory already."""
     config = config_of(files)
@@ -76,7 +91,7 @@ def model_from(
     names = names_for(config, class_names or brought, files.where)
     facts = {key: files.manifest[key] for key in ("training", "scores", "thresholds") if key in files.manifest}
     predictor, running = (
-        torch_predictor(files, config, device)
+        torch_predictor(files, config, device, optimize=optimize)
         if runtime == "torch"
         else graph_predictor(
             files, config, runtime, device=device, threshold=score_threshold, classes=len(names), threads=threads
@@ -87,7 +102,7 @@ def model_from(
     return Model(predictor, names, files.where, facts, proposes=proposes_only(config), thresholds=thresholds)
 
 
-def torch_predictor(files: Files, config: Config, device: str) -> tuple[Predict, str]:
+def torch_predictor(files: Files, config: Config, device: str, *, optimize: bool) -> tuple[Predict, str]:
     """(the predictor of the weights, what runs it). torch is imported here, where nothing else will do.
 
     Raises:
@@ -98,7 +113,7 @@ def torch_predictor(files: Files, config: Config, device: str) -> tuple[Predict,
         raise no_torch(files.where)
     from sightline.bundle.weights import predictor_of
 
-    return predictor_of(files, config, device)
+    return predictor_of(files, config, device, optimize=optimize)
 
 
 def config_of(files: Files) -> Config:

@@ -71,7 +71,7 @@ def serve(
     runtime: Annotated[
         str,
         typer.Option(
-            envvar="SIGHTLINE_RUNTIME", metavar="auto|torch|onnx|openvino",
+            envvar="SIGHTLINE_RUNTIME", metavar="auto|torch|torch-plain|onnx|openvino",
             help="What runs the model: torch its weights, the others model.onnx.",
         ),
     ] = "auto",

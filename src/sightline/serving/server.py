@@ -79,6 +79,15 @@ def load_in_torch(
     return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime="torch")
 
 
+def load_in_plain_torch(
+    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
+) -> Model:
+    """`load_in_torch` without anything rebuilt for speed."""
+    from sightline.bundle.load import PLAIN, load_model
+
+    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime=PLAIN)
+
+
 def load_in_onnx_runtime(
     reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
 ) -> Model:
@@ -100,6 +109,7 @@ def load_in_openvino(
 LOADS: dict[str, Load] = {
     "auto": load_bundle,
     "torch": load_in_torch,
+    "torch-plain": load_in_plain_torch,
     "onnx": load_in_onnx_runtime,
     "openvino": load_in_openvino,
 }
