@@ -124,10 +124,8 @@ def main() -> None:
         end="",
     )
     print(f"{asked.width} x {asked.height} px, {asked.rounds} rounds, medians\n")
-    print(
     print("| network | batch | way | ms a batch | pictures/s | times torchvision (R101: plain) | peak MiB |")
     print("|---|---|---|---|---|---|---|")
-    )
     for depth in asked.depth:
         for batch in asked.batch:
             compare(depth, batch, asked)
