@@ -72,6 +72,12 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert len(caught.value.problems) == 4
 
 
+def test_the_longest_job_on_spot_capacity_waits_no_longer_than_it_may() -> None:
+    request = training(machines=Machines(spot=True, max_runtime_s=28 * 86_400))
+    assert request["StoppingCondition"]["MaxWaitTimeInSeconds"] == 28 * 86_400
+    assert require_valid([Call("sagemaker", "CreateTrainingJob", request)]) == []
+
+
 def test_an_instance_type_that_botocore_does_not_know_is_a_warning() -> None:
     request = training(machines=Machines("ml.g5.xlargee"))
     (warning,) = require_valid([Call("sagemaker", "CreateTrainingJob", request)])

@@ -48,6 +48,31 @@ def test_a_folder_goes_up_once_and_then_only_what_changed(bucket: Bucket, monkey
     assert bucket.get("out/annotations.json") == b"other"
 
 
+def test_what_was_cut_off_goes_on_with_the_rest(bucket: Bucket, tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / f"{number}.jpg").write_bytes(str(number).encode())
+    arrived: list[str] = []
+
+    def cut_off(params: dict[str, object], **_: object) -> None:
+        if len(arrived) == 25:
+            raise ConnectionError("cut off")
+        arrived.append(str(params["Key"]))
+
+    events = bucket.client.meta.events
+    events.register("before-parameter-build.s3.PutObject", cut_off)
+    try:
+        with pytest.raises(SightlineError, match="the transfer failed"):
+            uploads.upload_folder(storage.store(), tmp_path, uploads.Address(BUCKET, "out"))
+    finally:
+        events.unregister("before-parameter-build.s3.PutObject", cut_off)
+    there = len(bucket.keys())
+    assert 0 < there < 60
+    bucket.asked.clear()
+    uploads.upload_folder(storage.store(), tmp_path, uploads.Address(BUCKET, "out"))
+    assert bucket.asked.count("PutObject") == 60 - there
+    assert len(bucket.keys()) == 60
+
+
 def test_linked_folders_go_up_too(bucket: Bucket, tmp_path: Path) -> None:
     make(tmp_path / "made")
     linking = tmp_path / "linking"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sightline.cloud.metrics import METRICS
 from sightline.cloud.naming import tags
+from sightline.cloud.rules import MAX_RUNTIME_S
 
 CHECKPOINTS = "/opt/ml/checkpoints"
 """Where the container keeps what it goes on from; the platform copies it to S3 and back."""
@@ -100,7 +101,8 @@ def training_definition(
     key = surroundings.kms_key
     stopping = {"MaxRuntimeInSeconds": machines.max_runtime_s}
     if machines.spot or machines.max_wait_s is not None:
-        wait = 2 * machines.max_runtime_s if machines.max_wait_s is None else machines.max_wait_s
+        usual = max(min(2 * machines.max_runtime_s, MAX_RUNTIME_S), machines.max_runtime_s)
+        wait = usual if machines.max_wait_s is None else machines.max_wait_s
         stopping["MaxWaitTimeInSeconds"] = wait
     return {
         "AlgorithmSpecification": {
