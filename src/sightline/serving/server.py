@@ -154,7 +154,7 @@ def serve(
     """
     app_settings = settings or Settings()
     names = gpus(os.environ)
-    usual = usual_workers(device, names) if load is load_bundle else 0
+    usual = usual_workers(device, names) if load in LOADS.values() else 0
     count = usual if workers is None else workers
     listener = listen(host, port, free_ports)
     address = address_of(listener)
