@@ -100,7 +100,7 @@ def asking(module: nn.Module) -> Ask:
     def ask(pictures: NDArray[np.uint8], sizes: NDArray[np.int64], threshold: float) -> Answers:
         given = torch.from_numpy(pictures), torch.from_numpy(sizes), torch.tensor(threshold, dtype=torch.float32)
         try:
-            with torch.jit.optimized_execution(False):  # type: ignore[no-untyped-call]
+            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
                 return [answer.numpy() for answer in module(*given)]
         except (AssertionError, RuntimeError) as error:  # a size that torch.export took for granted
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
