@@ -1,4 +1,4 @@
-"""Bundles with random weights for `sightline benchmark`: small, R50-FPN and R101-FPN, with as many proposals as trained ones have.
+"""Bundles with random weights for `sightline benchmark`: R50-FPN, R101-FPN and the small one, with proposals as if trained.
 
 python benchmarks/cost_models.py FOLDER [small r50 r101]
 sightline benchmark FOLDER/r101.tar.gz --images PICTURES --instance-type ml.c5.large ml.m5.xlarge -o measured/r101
