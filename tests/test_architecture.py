@@ -65,6 +65,7 @@ def test_the_table_covers_every_room() -> None:
         "sightline.view.draw",
         "sightline.serving.app",
         "sightline.serving.remote",
+        "sightline.cloud.endpoints",
         "sightline.cloud.jobs",
         "sightline.benchmarking.run",
         "sightline.benchmarking.plan",
