@@ -21,6 +21,10 @@ STRIP_BYTES = 4 << 20
 LEAST_CHANNELS = 64
 """From this width on, the multiplications that Winograd's way saves are worth its transforms (measured)."""
 
+MOST_WEIGHTS = 512 * 512
+"""From so many pairs of channels on a convolution stays direct: Winograd's weights are four times as many, 28 MB more each at
+512 channels, for layers on few cells (res5) that it makes 1 % of a prediction faster."""
+
 POINTS = (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0))
 """Where Winograd's F(4x4, 3x3) evaluates, besides infinity. The usual 0, 1, -1, 2, -2 round five times as coarsely: 8e-6 of
 the largest answer at 256 channels against 1.7e-6; a direct convolution's error is 1.3e-6 there."""
@@ -238,6 +242,7 @@ def shaped(layer: nn.Conv2d, weight: Tensor, bias: Tensor, workspace: Workspace,
     if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
         return PointwiseConv(weight, bias, workspace, stride=layer.stride, relu=relu)  # type: ignore[arg-type]
     plain = (layer.stride, layer.padding, layer.dilation) == ((1, 1), (1, 1), (1, 1))
-    if layer.kernel_size == (3, 3) and plain and min(weight.shape[:2]) >= LEAST_CHANNELS:
+    suits = min(weight.shape[:2]) >= LEAST_CHANNELS and weight.shape[0] * weight.shape[1] < MOST_WEIGHTS
+    if layer.kernel_size == (3, 3) and plain and suits:
         return WinogradConv(weight, bias, workspace, relu=relu)
     return FoldedConv(layer, weight, bias, relu=relu)

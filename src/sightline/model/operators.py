@@ -63,7 +63,7 @@ def roi_align(feature: Tensor, rois: Tensor, side: int, *, scale: float, samplin
 
 def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     """Indices of boxes (N, 4) that no better one overlaps by more than `iou`, best first."""
-    kept: Tensor = torch.ops.torchvision.nms(boxes, scores, iou)
+    kept: Tensor = torch.ops.torchvision.nms(boxes, scores.to(boxes.dtype), iou)  # in half precision scores are shorter
     return kept
 
 
