@@ -178,6 +178,20 @@ def test_labels_of_the_picture_before_its_rotation_are_not_trained_on(tmp_path: 
     assert [problem.where for problem in raised.value.problems] == [str(turned)]
 
 
+def test_processes_that_train_together_look_at_every_picture_once(tmp_path: Path) -> None:
+    dataset = a_dataset([a_record(number) for number in range(1, 6)])
+    create(dataset, tmp_path / "set", pictures=pictures_for(dataset, tmp_path / "pictures"))
+    for record in dataset.images:
+        (tmp_path / "set/images" / record.file_name).unlink()
+    found = []
+    for share in range(2):
+        with pytest.raises(DatasetError) as raised:
+            require_sound(open_part(tmp_path / "set"), share=share, shares=2)
+        found.append([Path(problem.where).name for problem in raised.value.problems])
+    names = [record.file_name for record in dataset.images]
+    assert found == [names[0::2], names[1::2]]
+
+
 @pytest.mark.parametrize(
     ("annotations", "pictures", "part"),
     [

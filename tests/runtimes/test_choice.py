@@ -11,7 +11,6 @@ from graphs import a_bundle, a_graph, bundle_members, told_of
 
 from sightline.bundle import exported
 from sightline.bundle.archive import sha256
-from sightline.bundle.exported import usual_threads
 from sightline.bundle.load import load_model
 from sightline.errors import BundleError, ConfigError, MissingDependencyError, SightlineError
 from sightline.model.predictor import Predictor
@@ -120,14 +119,6 @@ def test_without_torch_and_without_weights_there_is_no_question(tmp_path: Path, 
     assert isinstance(may_have_gpu(), bool)
 
 
-def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    for text, count in (("max 100000\n", 8), ("150000 100000\n", 2), ("5000 100000\n", 1), ("1600000 100000\n", 8)):
-        (tmp_path / "cpu.max").write_text(text)
-        monkeypatch.setattr(exported, "CPU_QUOTA", tmp_path / "cpu.max")
-        assert usual_threads({}) == count
-        assert usual_threads({"OMP_NUM_THREADS": "3"}) == 3
-    monkeypatch.setattr(exported, "CPU_QUOTA", tmp_path / "nowhere")
-    assert usual_threads({"OMP_NUM_THREADS": ""}) == 8
+def test_the_number_of_threads(tmp_path: Path) -> None:
     model = load_model(a_bundle(tmp_path / "model", bundle_members()), runtime="onnx", threads=5)
     assert model.facts["runtime"].endswith("CPU, 5 threads")  # type: ignore[attr-defined]

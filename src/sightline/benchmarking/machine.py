@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sightline.processors import cores
+
 PROC = Path("/proc")
 DMI = Path("/sys/devices/virtual/dmi/id")
 TOLD_VERSIONS = ("sightline", "torch", "torchvision", "onnxruntime", "openvino", "numpy", "Pillow")
@@ -50,11 +52,6 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> int | None:

@@ -1,8 +1,6 @@
 """`model.onnx` of a model's files to a predictor, and the choice between it and the weights. No torch is imported for it."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sightline.bundle.archive import GRAPH, WEIGHTS, Files
@@ -10,15 +8,13 @@ from sightline.config.architecture import class_count, has_masks, proposes_only,
 from sightline.config.schema import Config
 from sightline.config.support import require_supported
 from sightline.errors import BundleError, ConfigError, MissingDependencyError, Problem
+from sightline.processors import usual_threads
 from sightline.runtimes import onnxruntime, openvino
 from sightline.runtimes.choice import CPU_ORDER, GRAPH_RUNTIMES, Asked, Runtime, choose, installed, may_have_gpu
 from sightline.runtimes.graph import EXPORT_AGAIN, Told
 from sightline.runtimes.predictor import GraphPredictor
 
 STARTS = {"onnx": onnxruntime.start, "openvino": openvino.start}
-
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""How much time of the processors a container may have, in microseconds, and per how many: `max 100000`, `150000 100000`."""
 
 
 def wants_graph(asked: Asked, device: str) -> bool:
@@ -142,19 +138,3 @@ def graph_device(runtime: Runtime, configured: str) -> str:
     if runtime != "onnx" or not configured.startswith("cuda") or not may_have_gpu():
         return "cpu"
     return configured if onnxruntime.knows_cuda() else "cpu"
-
-
-def usual_threads(environ: Mapping[str, str]) -> int:
-    """OMP_NUM_THREADS, which torch goes by as well, or as many as this process has processors.
-
-    Of a container with a share of the processors' time, that share rounded up.
-    """
-    asked = environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked):
-        return int(asked)
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
-        return max(1, min(count, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no such file, or `max`: all of them
-        return count

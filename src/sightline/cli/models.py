@@ -113,8 +113,8 @@ def open_workers(
 
     workers: how many; None: as many as there are GPUs or cores, or as a server batches
     """
+    from sightline.processors import cores
     from sightline.runtimes.predictor import GraphPredictor
-    from sightline.serving.devices import cores
 
     count = workers or min(cores(), MAX_WORKERS)
     threads = max(cores() // count, 1)

@@ -95,7 +95,8 @@ def train(
     from sightline.training.settings import Settings
 
     log_to_stderr()
-    speaks = os.environ.get("RANK", "0") == "0"
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    speaks = rank == 0
     if not speaks:  # torchrun's other processes: what they warn of, and nothing that the first one says as well
         logging.getLogger("sightline").setLevel(logging.WARNING)
     amp = [] if precision is None else ["SOLVER.AMP.ENABLED", str(precision is not Kind.fp32)]
@@ -107,7 +108,7 @@ def train(
     if fold is not None:
         split, validate_on = parts_of_fold(fold, split, validate_on)
     part = open_part(data, split)
-    require_sound(part)
+    require_sound(part, share=rank, shares=processes)  # all of them together look at every picture once
     measures = settings.test.eval_period > 0 or patience > 0 or validate_on != "val"
 
     from sightline.journey import train as run_train  # brings torch: mistakes above are told without waiting for it

@@ -4,7 +4,6 @@ The variables are torchrun's. Its agent itself is not used: it kills processes 3
 platform leaves them to save, and it has no words for what they said.
 """
 
-import os
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from sightline.containers.opt_ml import Cluster
 from sightline.errors import Problem, RunError
+from sightline.processors import cores
 
 PORT = 7777
 """Where the first host's first process listens, in jobs of several hosts. Theirs is a network of their own."""
@@ -91,7 +91,7 @@ def environments(
     alone = len(cluster.hosts) == 1
     address, port = ("127.0.0.1", free_port()) if alone else (cluster.hosts[0], PORT)
     common = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": cluster.rank, "MASTER_ADDR": address}
-    plain.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    plain.setdefault("OMP_NUM_THREADS", str(max(cores() // count, 1)))
     known = [name for _, name in socket.if_nameindex()] if interfaces is None else interfaces
     if not alone and cluster.interface in known:
         plain |= {"NCCL_SOCKET_IFNAME": cluster.interface, "GLOO_SOCKET_IFNAME": cluster.interface}

@@ -9,7 +9,6 @@ N: pictures. C: candidates.
 
 import hashlib
 import itertools
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from PIL import ImageOps
 
 from sightline.errors import ImageError
 from sightline.images import DISK_LIMITS, Limits, open_checked, orientation_of, read_bytes, read_image, to_rgb
+from sightline.processors import cores
 from sightline.records import Image
 
 WORDS = 4
@@ -111,7 +111,7 @@ def fingerprint_files(paths: Sequence[Path]) -> Fingerprints:
         except ImageError:
             return np.zeros(WORDS, dtype=np.uint64)
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(min(cores(), 8)) as threads:  # Pillow decodes outside the interpreter's lock
         return np.array(list(threads.map(one, paths)), dtype=np.uint64).reshape(-1, WORDS)
 
 

@@ -20,6 +20,7 @@ from sightline.dataset.pictures import Located, beside, locate, reference
 from sightline.errors import DatasetError, ImageError, OnProblem, Problem
 from sightline.geometry.boxes import turn, turn_points
 from sightline.images import Header, check_image
+from sightline.processors import cores
 from sightline.records import Dataset, ImageRecord, Instance, Rle
 
 LOG = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def check_pictures(dataset: Dataset, paths: Mapping[int, Path]) -> tuple[list[Ch
     images = [image for image in dataset.images if image.id in paths]
     checked: list[Checked] = []
     problems: dict[int, Problem] = {}
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(min(cores(), 8)) as threads:  # Pillow decodes outside the interpreter's lock
         results = threads.map(lambda image: check_picture(image, paths[image.id]), images)
         for number, (image, result) in enumerate(zip(images, results, strict=True), 1):
             if isinstance(result, Problem):
@@ -170,16 +171,19 @@ def check_pictures(dataset: Dataset, paths: Mapping[int, Path]) -> tuple[list[Ch
     return checked, problems
 
 
-def require_sound(part: "DatasetPart") -> None:
+def require_sound(part: "DatasetPart", *, share: int = 0, shares: int = 1) -> None:
     """Nothing, if every picture of the part can be decoded and is shown in its labels' size.
 
     For folders that others made, or that changed since: a truncated picture must not end a training of hours.
+
+    share, shares: every `shares`-th picture from number `share` on, where several processes train on the same part
 
     Raises:
         DatasetError: everything that is wrong, at once; or there are no pictures.
     """
     paths = {image.id: part.pictures / image.file_name for image in part.dataset.images}
-    checked, problems = check_pictures(part.dataset, paths)
+    mine = Dataset(part.dataset.categories, part.dataset.images[share::shares])
+    checked, problems = check_pictures(mine, paths)
     for one in checked:
         if one.turned:
             what = f"is {one.record.size} as it is shown, and its labels are of the picture before its EXIF rotation"

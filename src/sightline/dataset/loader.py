@@ -267,5 +267,8 @@ def warn_of_skipped(batch: Sequence[Example], told: set[str]) -> None:
 
 
 def default_workers(cpus: int) -> int:
-    """Processes that keep a model fed without taking its cores: none on two cores or fewer, at most 4."""
+    """Processes that keep a model fed without taking its cores: none on two cores or fewer, at most 4.
+
+    cpus: those of one training process
+    """
     return 0 if cpus <= 2 else min(cpus - 2, 4)

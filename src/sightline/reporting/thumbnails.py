@@ -1,6 +1,5 @@
 """The pictures of a report, small, as data: addresses: each is embedded once, however many mistakes are in it."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
@@ -8,6 +7,7 @@ from pathlib import Path, PurePath
 from sightline.dataset.check.pictures import read_small
 from sightline.errors import ImageError
 from sightline.evaluation.results import Truth
+from sightline.processors import cores
 from sightline.view.pages import picture_uri
 
 SIDES_PX = ((60, 640), (150, 480), (300, 400), (500, 300))
@@ -43,7 +43,7 @@ def thumbnails(paths: Sequence[Path | None]) -> list[str]:
 
     made: list[str] = []
     total = 0
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:  # Pillow works outside the interpreter's lock
+    with ThreadPoolExecutor(min(cores(), 8)) as threads:  # Pillow works outside the interpreter's lock
         for uri in threads.map(small, paths):
             total += len(uri)
             if total > MAX_CHARACTERS:

@@ -1,6 +1,5 @@
 """What a machine has for model processes, and what each of them gets: a GPU, or its share of the cores. Without torch."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,11 +11,6 @@ ANY_GPU = ("auto", "cuda")
 """Devices that leave open which GPU it is."""
 
 DEV = Path("/dev")
-
-
-def cores() -> int:
-    """What this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus(environ: Mapping[str, str], dev: Path = DEV) -> list[str]:

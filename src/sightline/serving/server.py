@@ -25,8 +25,9 @@ import numpy as np
 
 from sightline.errors import BundleError, ConfigError, RunError, SightlineError, nearest
 from sightline.optional import require
+from sightline.processors import cores
 from sightline.records import ImageSize, Model
-from sightline.serving.devices import cores, environments, gpus, usual_workers
+from sightline.serving.devices import environments, gpus, usual_workers
 from sightline.serving.logs import JsonLines
 from sightline.serving.pool import Pool
 from sightline.serving.settings import Settings

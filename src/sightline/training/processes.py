@@ -32,11 +32,12 @@ BACKENDS = "cpu:gloo,cuda:nccl"
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process among its peers. rank: 0 to count - 1; local_rank: among those of this host."""
+    """This process among its peers. rank: 0 to count - 1; local_rank: among those of this host, of which there are `here`."""
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    here: int = 1
 
     @property
     def first(self) -> bool:
@@ -102,7 +103,7 @@ class Processes:
 
 @contextmanager
 def joined(environ: Mapping[str, str] = os.environ) -> Iterator[Processes]:
-    """This process among those that `torchrun` started (RANK, WORLD_SIZE, LOCAL_RANK); alone without it."""
+    """This process among those that `torchrun` started (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE); alone without it."""
     count = int(environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes()
@@ -112,7 +113,8 @@ def joined(environ: Mapping[str, str] = os.environ) -> Iterator[Processes]:
         raise ConfigError(
             "WORLD_SIZE", f"is {count}, and {', '.join(missing)} is not set", "Start with torchrun, or unset WORLD_SIZE."
         )
-    processes = Processes(int(environ["RANK"]), count, int(environ.get("LOCAL_RANK", "0")))
+    local, here = int(environ.get("LOCAL_RANK", "0")), int(environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes = Processes(int(environ["RANK"]), count, local, here)
     name = interface_towards(environ["MASTER_ADDR"])
     if name is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # gloo has no other argument for it

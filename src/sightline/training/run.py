@@ -26,6 +26,7 @@ from sightline.model.build import build_detector
 from sightline.model.checkpoint import load_weights, read_weights
 from sightline.model.detector import Detector
 from sightline.model.families import family_of
+from sightline.processors import cores
 from sightline.records import Dataset
 from sightline.storage import write_json, write_text
 from sightline.training.arithmetic import prepare
@@ -223,7 +224,7 @@ class Job:
 
     @property
     def worker_count(self) -> int:
-        return default_workers(os.cpu_count() or 1) if self.workers is None else self.workers
+        return default_workers(cores() // self.processes.here) if self.workers is None else self.workers
 
     def asked_to_end(self) -> bool:
         return self.signal.came
@@ -294,7 +295,7 @@ class Job:
         settings, begun = self.settings, state.step
         found: list[Tracker] = [
             CsvTracker(self.output / "metrics.csv", begun),
-            AdviseOnWaiting(self.worker_count, os.cpu_count() or 1, begun),
+            AdviseOnWaiting(self.worker_count, cores() // self.processes.here, begun),
         ]
         if settings.tensorboard:
             found.append(TensorBoardTracker(self.output, begun))

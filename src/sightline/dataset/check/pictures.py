@@ -4,7 +4,6 @@ JPEGs are decoded at the scale that is needed; their whole stream is read all th
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sightline.dataset.check.findings import Finding
 from sightline.dataset.check.subject import Picture
 from sightline.errors import ImageError
 from sightline.images import DISK_LIMITS, Header, header_of, open_checked, orientation_of, read_bytes, to_rgb
+from sightline.processors import cores
 from sightline.records import Image, ImageSize
 
 Fingerprint = Callable[[Image], NDArray[np.uint64]]
@@ -74,7 +74,7 @@ def look_at_all(
     """Every picture that has a file, with what was seen, in their order. progress: is told how many are done."""
     waiting = iter([picture for picture in pictures if picture.path is not None])
     done = 0
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(min(cores(), 8)) as threads:  # Pillow decodes outside the interpreter's lock
         while some := list(itertools.islice(waiting, AT_ONCE)):
             yield from zip(some, threads.map(lambda picture: look_at(picture, fingerprint), some), strict=True)
             done += len(some)
