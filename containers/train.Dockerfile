@@ -9,11 +9,12 @@ ARG BASE=python:3.12-slim
 
 FROM ${BASE} AS build
 ARG TORCH_INDEX=
-ARG EXTRAS=aws,report,track
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY containers/constraints.txt /tmp/constraints.txt
 RUN python3 -m venv /opt/sightline \
     && /opt/sightline/bin/pip install --constraint /tmp/constraints.txt ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch torchvision
+# Up to here as in serve.Dockerfile, so that PyTorch is installed once for both.
+ARG EXTRAS=aws,report,track
 COPY . /tmp/source
 RUN /opt/sightline/bin/pip install --constraint /tmp/constraints.txt "/tmp/source[${EXTRAS}]"
 

@@ -396,7 +396,7 @@ def test_a_deploy_asked_wrongly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     for words, expected in (
         (["--instance-type", "ml.m5.xlarge", "--serverless", "2048"], "needs machines or --serverless, one of both"),
         ([], "needs machines or --serverless, one of both"),
-        (["--instance-type", "ml.g5.xlarge", "--cuda", "11.8"], "--cuda: is '11.8'"),
+        (["--instance-type", "ml.g5.xlarge", "--cuda", "12"], "--cuda: is '12'"),
     ):
         monkeypatch.setattr(sys, "argv", ["sightline", "cloud", "deploy", "run", "--name", "parts", *words])
         with pytest.raises(SystemExit) as end:

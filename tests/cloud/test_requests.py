@@ -8,6 +8,7 @@ import pytest
 
 import sightline
 from sightline.cloud import hosting
+from sightline.cloud.drivers import endpoint_host
 from sightline.cloud.requests import Machines, Range, Surroundings, training_request, tuning_request
 from sightline.cloud.shapes import Call, require_valid
 
@@ -38,7 +39,7 @@ SEARCHED = [
     Range("config", values=("small", "r50")),
 ]
 MODEL = ("m-1", IMAGE, "s3://parts/sightline/models/m-1/model.tar.gz", {"SIGHTLINE_THRESHOLD": "0.5"})
-MACHINE = hosting.Variant("m-1", "ml.g4dn.xlarge", 2, ami=hosting.CUDA_AMIS["12.4"])
+MACHINE = hosting.Variant("m-1", "ml.g4dn.xlarge", 2, ami=endpoint_host("12.4").ami)
 LATER = hosting.Later("s3://parts/answers/", "s3://parts/failures/")
 
 REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sightline.cloud import hosting
+from sightline.cloud.drivers import endpoint_host
 from sightline.cloud.requests import Machines
 from sightline.cloud.shapes import Call, matches, require_valid
 from sightline.errors import SightlineError
@@ -84,7 +85,7 @@ def test_an_instance_type_that_botocore_does_not_know_is_a_warning() -> None:
     assert "'ml.g5.xlargee', which this version of botocore does not know. Did you mean 'ml.g5.xlarge'?" in warning
 
 
-GPU_HOST = hosting.CUDA_AMIS["12.4"]
+GPU_HOST = endpoint_host("12.4").ami
 BOTH = hosting.Variant("m", "ml.g5.xlarge", serverless_mb=2048)
 MACHINE = hosting.Variant("m", "ml.c5.xlarge")
 SERVERLESS = hosting.Variant("m", serverless_mb=2048)

@@ -326,7 +326,7 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def own_tags(given: list[str] | None) -> dict[str, str]:
+def own_tags(given: list[str] | None, where: str = "--tag") -> dict[str, str]:
     """`KEY=VALUE` words.
 
     Raises:
@@ -338,9 +338,9 @@ def own_tags(given: list[str] | None) -> dict[str, str]:
     for word in given or []:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise SightlineError("--tag", f"is {word!r}", "Give KEY=VALUE.")
+            raise SightlineError(where, f"is {word!r}", "Give KEY=VALUE.")
         if re.match(r"(aws|sightline):", key, re.IGNORECASE):
-            raise SightlineError("--tag", f"the key {key!r} is reserved", "Choose another.")
+            raise SightlineError(where, f"the key {key!r} is reserved", "Choose another.")
         found[key] = value
     return found
 

@@ -39,7 +39,7 @@ def deploy(
         float, typer.Option("--per-minute", min=1, help="Of --scale: requests that a machine takes in a minute.")
     ] = 60.0,
     capture: Annotated[int, typer.Option("--capture", metavar="PERCENT", min=0, help="Requests and answers kept on S3.")] = 0,
-    cuda: Annotated[str, typer.Option("--cuda", help="Of the image: 12.2, 12.4 or 13.0; chooses the host's driver.")] = "",
+    cuda: Annotated[str, typer.Option("--cuda", help="Of the image, as 12.4 or 13.2; chooses the host's driver.")] = "",
     class_names: Annotated[
         str | None, typer.Option("--class-names", metavar="NAME,...", help="For a model that does not carry its own.")
     ] = None,
@@ -61,13 +61,11 @@ def deploy(
     as_json: AsJson = False,
 ) -> None:
     """A model as an endpoint, or a new model for one that is there; done again, it makes nothing twice."""
-    from sightline.cloud import deploys
-    from sightline.errors import SightlineError, nearest
+    from sightline.cloud import deploys, drivers
+    from sightline.errors import SightlineError
 
     log_to_stderr()
-    amis = cuda_amis()
-    if cuda and cuda not in amis:
-        raise SightlineError("--cuda", f"is {cuda!r}", nearest(cuda, list(amis)))
+    ami = drivers.endpoint_host(cuda).ami if cuda else ""
     if local is not None:
         sys.exit(serve_here(local, model, class_names, port))
     if bool(instance_type) == bool(serverless):
@@ -84,7 +82,7 @@ def deploy(
             concurrency=concurrency,
             later=later,
             capture=capture,
-            ami=amis.get(cuda, ""),
+            ami=ami,
             scale=scale,
             per_minute=per_minute,
             image=image,
@@ -97,7 +95,7 @@ def deploy(
         )
         plan = deploys.plan_deploy(account, asked, os.environ, note)
         note(price_line(asked, account.region))
-        for line in plan.warnings:
+        for line in (*plan.warnings, *filter(None, [drivers.doubt(instance_type, cuda)])):
             note(f"note: {line}")
         if dry_run:
             show_plan(plan)
@@ -151,12 +149,6 @@ def ready(account: "Account", plan: "Plan", wait: bool) -> None:
         from sightline.cloud.jobs import send_call
 
         send_call(account, call, name)
-
-
-def cuda_amis() -> dict[str, str]:
-    from sightline.cloud.hosting import CUDA_AMIS
-
-    return CUDA_AMIS
 
 
 @contextmanager
@@ -251,7 +243,7 @@ def delete(
 
 
 def policy(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="train, look, deploy, invoke, delete, or role.")],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="train, look, deploy, invoke, delete, push, or role.")],
     *,
     account: Annotated[str, typer.Option("--account", help="12 digits.")] = "*",
     region: Annotated[str, typer.Option("--region", help="As us-east-1.")] = "*",

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import sightline
-from sightline.cli import benchmark, bundle, cloud, dataset
+from sightline.cli import benchmark, bundle, cloud, cloud_image, dataset
 from sightline.cli.check import check
 from sightline.cli.cloud_endpoints import delete, deploy, invoke, policy
 from sightline.cli.console import note
@@ -43,6 +43,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
 for command in (deploy, invoke, delete, policy):
     cloud.app.command()(command)
+cloud.app.add_typer(cloud_image.app, name="image")
 app.add_typer(cloud.app, name="cloud")
 
 

@@ -8,4 +8,5 @@ logs      a job's log, followed                       jobs       training: plann
 costs     billable seconds times a price              fetching   a job's model and report -> a run folder
 deploys   a model as an endpoint, new or updated      endpoints  `sagemaker://NAME` as a model
 deletion  what a deploy made, listed and taken away   policies   the least rights of each action
+images    containers built and pushed                 drivers    which CUDA runs on which host
 """

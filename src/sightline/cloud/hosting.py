@@ -16,13 +16,6 @@ VARIANT = "AllTraffic"
 SCALED = "sagemaker:variant:DesiredInstanceCount"
 """What autoscaling changes of an endpoint."""
 
-CUDA_AMIS = {
-    "12.2": "al2-ami-sagemaker-inference-gpu-2-1",
-    "12.4": "al2-ami-sagemaker-inference-gpu-3-1",
-    "13.0": "al2023-ami-sagemaker-inference-gpu-4-1",
-}
-"""CUDA of the container -> host image with a driver for it. With a wrong pair an endpoint stays in Creating, without a log."""
-
 STARTUP_S = 600
 """Until /ping has to answer: weights of 200 MB and torch's libraries take a slow machine more than the default."""
 
@@ -33,7 +26,7 @@ class Variant:
 
     model:         name of a model on the platform
     serverless_mb: memory; 0: on machines of `instance_type`
-    ami:           host image with the GPU driver; empty: the platform's default
+    ami:           host image with the GPU driver (`drivers.endpoint_host`); empty: the platform's default
     """
 
     model: str

@@ -130,6 +130,18 @@ def deleting(scope: Scope) -> list[Statement]:
     ]
 
 
+def pushing(scope: Scope) -> list[Statement]:
+    """To make the repositories of our images and fill them."""
+    making = ["DescribeRepositories", "CreateRepository", "TagResource", "DescribeImages"]
+    sending_layers = ["BatchCheckLayerAvailability", "InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload"]
+    reading = ["BatchGetImage", "GetDownloadUrlForLayer", "PutImage"]
+    actions = [f"ecr:{action}" for action in (*making, *sending_layers, *reading)]
+    return [
+        allow(["sts:GetCallerIdentity", "ecr:GetAuthorizationToken"], "*"),
+        allow(actions, scope.arn("ecr", "repository/sightline-*")),
+    ]
+
+
 def working(scope: Scope) -> list[Statement]:
     """What the role of jobs and endpoints itself needs."""
     groups = scope.arn("logs", "log-group:/aws/sagemaker/*")
@@ -150,6 +162,7 @@ POLICIES = {
     "deploy": deploying,
     "invoke": asking,
     "delete": deleting,
+    "push": pushing,
     "role": working,
 }
 """`look` is for status, logs and fetch; `role` for the role that jobs and endpoints run as."""
