@@ -1,11 +1,13 @@
 """Files: whole or absent; s3:// addresses are told apart, and refused where only local files will do. S3 itself: tests/s3."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from sightline.errors import SightlineError
+from sightline.errors import RunError, SightlineError
 from sightline.storage import (
     atomic_folder,
     atomic_write,
@@ -14,6 +16,7 @@ from sightline.storage import (
     key_parts,
     local_path,
     output_path,
+    unpack,
     write_json,
     write_text,
 )
@@ -189,3 +192,52 @@ def test_where_only_files_of_this_machine_will_do(tmp_path: Path) -> None:
 def test_an_output_here_is_made_where_it_belongs(tmp_path: Path) -> None:
     with output_path(tmp_path / "a.txt", "a file") as path:
         assert path == tmp_path / "a.txt"
+
+
+def an_archive(path: Path, *members: tuple[str, bytes, str]) -> Path:
+    """A .tar.gz of (name, kind as tarfile has it, content or target)."""
+    with tarfile.open(path, "w:gz") as written:
+        for name, kind, content in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = kind, 0o755
+            if kind == tarfile.REGTYPE:
+                member.size = len(content)
+            else:
+                member.linkname = content
+            written.addfile(member, io.BytesIO(content.encode()))
+    return path
+
+
+def test_an_archive_is_unpacked_without_its_links(tmp_path: Path) -> None:
+    file, link, folder = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE
+    members = [
+        ("a/b/c.txt", file, "c"),
+        ("./d.txt", file, "d"),
+        ("a", folder, ""),
+        ("l", link, "/etc"),
+        ("d.txt", file, "again"),
+    ]
+    unpack(an_archive(tmp_path / "a.tar.gz", *members), tmp_path / "to", "it")
+    assert sorted(str(path.relative_to(tmp_path / "to")) for path in (tmp_path / "to").rglob("*")) == [
+        "a",
+        "a/b",
+        "a/b/c.txt",
+        "d.txt",
+    ]
+    assert (tmp_path / "to/d.txt").read_text() == "d"
+
+
+@pytest.mark.parametrize("name", ["../up.txt", "a/../../up.txt", "/up.txt"])
+def test_an_archive_stays_in_its_folder(name: str, tmp_path: Path) -> None:
+    hostile = an_archive(tmp_path / "h.tar.gz", (name, tarfile.REGTYPE, "x"))
+    with pytest.raises(SightlineError, match=f"s3://b/h: holds a file that may not be unpacked .'{name}' leads out of it"):
+        unpack(hostile, tmp_path / "to", "s3://b/h")
+    assert not list(tmp_path.rglob("up.txt"))
+
+
+def test_an_archive_that_is_damaged(tmp_path: Path) -> None:
+    whole = an_archive(tmp_path / "a.tar.gz", ("a.txt", tarfile.REGTYPE, "".join(map(chr, range(40, 120))) * 99))
+    for content in (whole.read_bytes()[:90], b"no archive", b""):
+        (tmp_path / "d.tar.gz").write_bytes(content)
+        with pytest.raises(RunError, match="cannot be unpacked"):
+            unpack(tmp_path / "d.tar.gz", tmp_path / "to", "it")

@@ -7,17 +7,22 @@ What is on S3 is fetched into the cache (SIGHTLINE_CACHE) and read there; what i
 import json
 import os
 import shutil
+import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from sightline.errors import Problem, SightlineError
+from sightline.errors import Problem, RunError, SightlineError
 
 if TYPE_CHECKING:
     from sightline.s3.connection import Store
 
 S3 = "s3://"
+
+MAX_UNPACKED_BYTES = 64 * 2**30
+"""Of one archive; a run with all its checkpoints stays far below."""
 
 
 def is_remote(reference: str) -> bool:
@@ -222,6 +227,36 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         remove(old)
+
+
+def unpack(archive: Path, folder: Path, where: object) -> None:
+    """An archive's files below `folder`; links are left out, and a name that is there already keeps its first content.
+
+    Not with tarfile's own filters: Python 3.11.2, which Debian 12 has, knows none. where: the archive, as an error names it
+
+    Raises:
+        SightlineError: a name in it leads out of the folder.
+        RunError: it is damaged, no archive, or too large when unpacked.
+    """
+    total = 0
+    try:
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                target = folder / member.name
+                if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
+                    what = f"holds a file that may not be unpacked ({member.name!r} leads out of it)"
+                    raise SightlineError(where, what, "Do not use it.")
+                total += member.size
+                if total > MAX_UNPACKED_BYTES:
+                    what = f"has more than {MAX_UNPACKED_BYTES:,} bytes when unpacked"
+                    raise RunError(where, what, "Unpack it yourself, if you know where it is from.")
+                source = opened.extractfile(member) if member.isfile() else None
+                if source is not None and not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with source, target.open("wb") as file:
+                        shutil.copyfileobj(source, file)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise RunError(where, f"cannot be unpacked ({error})", "Fetch or make it again.") from error
 
 
 def remove(path: Path) -> None:

@@ -58,7 +58,7 @@ def test_one_model_or_many(tmp_path: Path) -> None:
 
 
 def test_no_archive(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no archive"):
+    with pytest.raises(RunError, match="cannot be unpacked"):
         lay_out_model(tmp_path / "ml", a_file(tmp_path / "model.tar.gz"))
 
 

@@ -7,14 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.containers.opt_ml import ALONE, ROOT_VARIABLE, OptMl
 from sightline.errors import DatasetError, Interrupted, RunError
-from sightline.storage import local_path, remove, write_json
+from sightline.storage import local_path, remove, unpack, write_json
 
 HOST = ALONE.current
 
@@ -135,7 +134,7 @@ def lay_out_model(root: Path, model: str | Path) -> OptMl:
 
     Raises:
         SightlineError: the model is not there.
-        RunError: it is no archive.
+        RunError: it is no archive, or a damaged one.
     """
     opt_ml = OptMl(root.absolute())
     source = local_path(model, "Serving a model").resolve()
@@ -145,9 +144,5 @@ def lay_out_model(root: Path, model: str | Path) -> OptMl:
         opt_ml.model.symlink_to(source)
         return opt_ml
     opt_ml.model.mkdir()
-    try:
-        with tarfile.open(source) as bundle:
-            bundle.extractall(opt_ml.model, filter="data")
-    except tarfile.TarError as error:
-        raise RunError(source, f"is no archive ({error})", "Give a model.tar.gz, or a folder with its files.") from error
+    unpack(source, opt_ml.model, source)
     return opt_ml

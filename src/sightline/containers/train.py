@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from sightline.containers.hyperparameters import Hyperparameters, parse, underst
 from sightline.containers.opt_ml import ALONE, Channel, Cluster, OptMl, read_channels, read_cluster, read_hyperparameters
 from sightline.containers.together import Ended, Stop, interrupted, run_together
 from sightline.errors import Interrupted, SightlineError
-from sightline.storage import remove
+from sightline.storage import remove, unpack
 
 LOG = logging.getLogger("sightline.containers.train")  # python -m calls this module __main__
 
@@ -184,8 +183,7 @@ def pack(job: Job, stop: Stop, limit_s: float = float("inf")) -> None:
     if over.code:
         raise Failed(over.reason)
     job.opt_ml.model.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as bundle:
-        bundle.extractall(job.opt_ml.model, filter="data")
+    unpack(archive, job.opt_ml.model, archive)
     archive.unlink()
 
 
