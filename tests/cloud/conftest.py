@@ -3,9 +3,10 @@
 import io
 import json
 import os
+import sys
 import tarfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,13 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
+from sightline.cli import cloud as command
+from sightline.cli.main import main
+from sightline.cloud import jobs, transforms
 from sightline.cloud.account import Account, open_account
+
+Run = Callable[..., tuple[int, str, str]]
+"""The command line: words after `sightline cloud` -> (exit code, stdout, stderr)."""
 
 SECRET, TOKEN = "very-secret-key-5up3r", "very-secret-session-token"
 ACCOUNT = "123456789012"
@@ -89,6 +96,28 @@ def account(empty: Account, monkeypatch: pytest.MonkeyPatch) -> Account:
     for kind in ("train", "serve"):
         push(empty, f"sightline-{kind}", "0.1.0")
     return empty
+
+
+@pytest.fixture
+def sightline(account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(command, "open_account", lambda: account)
+    monkeypatch.setattr(jobs, "POLL_S", 0.0)
+    monkeypatch.setattr(transforms, "POLL_S", 0.0)
+    capsys.readouterr()
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sightline", "cloud", *map(str, words)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        printed = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, printed.out, printed.err
+
+    return call
 
 
 def push(account: Account, repository: str, tag: str) -> None:

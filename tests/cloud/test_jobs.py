@@ -2,8 +2,6 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +10,19 @@ from botocore.stub import Stubber
 from builders import a_dataset_folder
 
 from sightline.cli import cloud as command
-from sightline.cli.main import main
 from sightline.cloud import fetching, jobs, policies
 from sightline.cloud.account import Account
 from sightline.cloud.costs import Cost
 from sightline.cloud.requests import Machines
 from sightline.errors import RunError, SightlineError
 
-from .conftest import IMAGE, MOMENT, ROLE, SECRET, TOKEN, Pauses, archive, asked_for, keys
-
-Run = Callable[..., tuple[int, str, str]]
+from .conftest import IMAGE, MOMENT, ROLE, SECRET, TOKEN, Pauses, Run, archive, asked_for, keys
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset folder of eight pictures with its parts."""
     return a_dataset_folder(tmp_path_factory.mktemp("made") / "parts", train=6, val=2)
-
-
-@pytest.fixture
-def sightline(account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(command, "open_account", lambda: account)
-    monkeypatch.setattr(jobs, "POLL_S", 0.0)
-    capsys.readouterr()
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sightline", "cloud", *map(str, words)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        printed = capsys.readouterr()
-        assert isinstance(code, int)
-        return code, printed.out, printed.err
-
-    return call
 
 
 def asked(data: str | Path, **given: Any) -> jobs.Asked:
@@ -248,7 +222,7 @@ def test_no_such_job(sightline: Run) -> None:
     for words in (["status", "x"], ["logs", "x"], ["stop", "x"], ["fetch", "x", "-o", "run"]):
         code, _, err = sightline(*words)
         assert code == 2
-        assert "x: is no training job of account 123456789012 in us-east-1" in err
+        assert "x: is no training job, search or batch transform of account 123456789012 in us-east-1" in err
 
 
 JOB = {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sightline.cloud.deploys import Plan as DeployPlan
     from sightline.cloud.jobs import Job, Plan
     from sightline.cloud.logs import Line
+    from sightline.cloud.transforms import Transform
 
 app = typer.Typer(no_args_is_help=True, help="The same on SageMaker: train, deploy, ask, and see the bill.")
 
@@ -37,8 +38,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 PriceOption = Annotated[
     float | None, typer.Option("--price-per-hour", metavar="USD", min=0, help="Of one machine, where Sightline knows none.")
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the training job.")]
-RunFolder = Annotated[Path, typer.Option("-o", "--output", metavar="RUN", parser=here, help="The run folder to make.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the job.")]
 
 NOT_THERE = {
     "output": "The run is fetched back with the -o of `cloud train`.",
@@ -95,13 +95,11 @@ def train(
     """Train on SageMaker. Takes the options and KEY VALUE pairs of `sightline train`, too."""
     from sightline.cloud import jobs
     from sightline.cloud.requests import Machines
-    from sightline.errors import SightlineError
 
     log_to_stderr()
     given = train_options(["--config", config, *([] if weights is None else ["--weights", weights]), *(overrides or [])])
     require_local_data(data, str(given.get("split", "train")))
-    if output is not None and output.exists() and any(output.iterdir()):
-        raise SightlineError(output, "already exists", "Choose another folder, or remove this one first.")
+    require_new(output)
     if local is not None:
         show(*train_here(local, data, given, output, as_json))
         return
@@ -135,6 +133,18 @@ def train(
     finish(account, plan.name, output, price_per_hour, as_json)
 
 
+def require_new(output: Path | None) -> None:
+    """Nothing, if a run can be fetched to there.
+
+    Raises:
+        SightlineError: something is there.
+    """
+    from sightline.errors import SightlineError
+
+    if output is not None and output.exists() and any(output.iterdir()):
+        raise SightlineError(output, "already exists", "Choose another folder, or remove this one first.")
+
+
 def train_here(
     root: Path, data: str, given: dict[str, object], output: Path | None, as_json: bool
 ) -> "tuple[str, bool, dict[str, object]]":
@@ -163,13 +173,19 @@ def gather(folders: list[Path], to: Path) -> None:
 
 @app.command()
 def status(name: Name, *, price_per_hour: PriceOption = None, as_json: AsJson = False) -> None:
-    """What a training job is doing, and what it has cost."""
-    from sightline.cloud import jobs
+    """What a training, a search or a batch transform is doing, and what it has cost."""
+    from sightline.cli.cloud_search import search_told
+    from sightline.cloud.lookup import look_up
+    from sightline.cloud.searches import Search
 
     account = open_account()
-    job = jobs.describe(account, name)
-    cost = cost_of(job, account.region, price_per_hour)
-    show(f"{job}" + (f"\n  {cost}" if job.billable_s else ""), as_json, job.as_dict(cost))
+    found = look_up(account, name)
+    if isinstance(found, Search):
+        text, value = search_told(account, found, price_per_hour)
+        show(text, as_json, value)
+        return
+    cost = cost_of(found, account.region, price_per_hour)
+    show(f"{found}" + (f"\n  {cost}" if cost.billable_s else ""), as_json, found.as_dict(cost))
 
 
 @app.command()
@@ -179,34 +195,66 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Until the job is over.")] = True,
     price_per_hour: PriceOption = None,
 ) -> None:
-    """A training job's log; followed while it runs."""
-    from sightline.cloud import jobs
+    """A training's or a transform's log, a search's progress; followed while it runs."""
+    from sightline.cli.cloud_search import finish_search
+    from sightline.cloud import jobs, logs
+    from sightline.cloud.lookup import look_up
+    from sightline.cloud.searches import Search
 
     account = open_account()
-    if not follow or jobs.describe(account, name).over:
-        jobs.read_log(account, name, lambda line: print(line, flush=True))
-        return
-    finish(account, name, None, price_per_hour, False)
+    found = look_up(account, name)
+    if isinstance(found, Search):
+        if follow:
+            finish_search(account, name, None, price_per_hour, False, [])
+        else:
+            show(str(found), False, {})
+    elif not isinstance(found, jobs.Job) or not follow or found.over:
+        group = logs.TRAINING if isinstance(found, jobs.Job) else logs.TRANSFORMS
+        jobs.read_log(account, name, lambda line: print(line, flush=True), group)
+    else:
+        finish(account, name, None, price_per_hour, False)
 
 
 @app.command()
 def stop(name: Name, *, as_json: AsJson = False) -> None:
-    """End a training job: it saves what it has, within two minutes."""
-    from sightline.cloud import jobs
+    """End a job: a training saves what it has, within two minutes; a search's best and a transform's answers stay."""
+    from sightline.cloud import jobs, searches, transforms
+    from sightline.cloud.lookup import look_up
 
-    job = jobs.stop(open_account(), name)
-    told = f"{name} is {job.status} already" if job.over else f"{name} saves and ends within two minutes"
+    account = open_account()
+    job = look_up(account, name)
+    if isinstance(job, searches.Search):
+        searches.stop(account, name)
+    elif isinstance(job, transforms.Transform):
+        transforms.stop(account, name)
+    else:
+        jobs.stop(account, name)
+    saving = "saves and ends within two minutes" if isinstance(job, jobs.Job) else "is ended"
+    told = f"{name} is {job.status} already" if job.over else f"{name} {saving}"
     show(told, as_json, {"name": name, "status": job.status, "stopping": not job.over})
 
 
 @app.command()
-def fetch(name: Name, *, output: RunFolder, as_json: AsJson = False) -> None:
-    """A finished job's run folder, for `evaluate`, `predict` and `serve`."""
-    from sightline.cloud import fetching, jobs
+def fetch(
+    name: Name,
+    *,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="RUN", help="The run folder, or file of answers, to make.")],
+    as_json: AsJson = False,
+) -> None:
+    """A finished training's run folder, a search's best one, or a batch transform's answers as JSON lines."""
+    from sightline.cli.cloud_transform import collect
+    from sightline.cloud import fetching, jobs, searches, transforms
+    from sightline.cloud.lookup import look_up
 
     log_to_stderr()
-    path = fetching.fetch_run(jobs.describe(open_account(), name), output)
-    show(f"{path}", as_json, {"name": name, "run": str(path)})
+    account = open_account()
+    found = look_up(account, name)
+    if isinstance(found, transforms.Transform):
+        collect(account, found, output, as_json, {"name": name})
+        return
+    job = jobs.describe(account, searches.require_best(found).name) if isinstance(found, searches.Search) else found
+    path = fetching.fetch_run(job, here(output))
+    show(f"{path}", as_json, {"name": job.name, "run": str(path)})
 
 
 def finish(account: "Account", name: str, output: Path | None, price_per_hour: float | None, as_json: bool) -> None:
@@ -345,21 +393,26 @@ def own_tags(given: list[str] | None, where: str = "--tag") -> dict[str, str]:
     return found
 
 
-def cost_of(job: "Job", region: str, given: float | None) -> "Cost":
-    """What the job costs: at the price given, else at that of endpoints on the same machine, which AWS keeps close to it."""
-    if given is not None:
-        return job.cost(given)
+def cost_of(job: "Job | Transform", region: str, given: float | None) -> "Cost":
+    """What the job costs."""
+    return job.cost(*price_of(job.cost().instance_type, region, given))
+
+
+def price_of(instance_type: str, region: str, given: float | None) -> tuple[float | None, str]:
+    """(price of a machine's hour, whose it is): the one given, else that of endpoints, which AWS keeps close to it."""
     from sightline.errors import SightlineError
 
+    if given is not None:
+        return given, ""
     try:
         from sightline.benchmarking.prices import instance_price, load_regions, region_named
         from sightline.downloads import cache_folder
 
         known = region_named(region, load_regions(cache_folder(os.environ)))
-        price = instance_price(job.machines.instance_type, known)
+        price = instance_price(instance_type, known)
     except SightlineError:
-        return job.cost()
-    return job.cost(price.usd_per_hour, f"the price of endpoints in {region}, as of {price.as_of}")
+        return None, ""
+    return price.usd_per_hour, f"the price of endpoints in {region}, as of {price.as_of}"
 
 
 def progress_display() -> "Callable[[Line], None]":

@@ -243,7 +243,9 @@ def delete(
 
 
 def policy(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="train, look, deploy, invoke, delete, push, or role.")],
+    action: Annotated[
+        str, typer.Argument(metavar="ACTION", help="train, tune, look, deploy, invoke, transform, delete, push, or role.")
+    ],
     *,
     account: Annotated[str, typer.Option("--account", help="12 digits.")] = "*",
     region: Annotated[str, typer.Option("--region", help="As us-east-1.")] = "*",

@@ -9,6 +9,8 @@ import sightline
 from sightline.cli import benchmark, bundle, cloud, cloud_image, dataset
 from sightline.cli.check import check
 from sightline.cli.cloud_endpoints import delete, deploy, invoke, policy
+from sightline.cli.cloud_search import tune as cloud_tune
+from sightline.cli.cloud_transform import transform
 from sightline.cli.console import note
 from sightline.cli.evaluate import evaluate
 from sightline.cli.predict import predict
@@ -41,7 +43,8 @@ app.add_typer(bundle.app, name="bundle")
 app.command()(serve)
 app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
-for command in (deploy, invoke, delete, policy):
+cloud.app.command(context_settings=OVERRIDES)(cloud_tune)
+for command in (deploy, invoke, transform, delete, policy):
     cloud.app.command()(command)
 cloud.app.add_typer(cloud_image.app, name="image")
 app.add_typer(cloud.app, name="cloud")

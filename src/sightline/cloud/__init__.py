@@ -7,6 +7,8 @@ failures  what AWS answers -> where, what, fix        metrics    our console lin
 logs      a job's log, followed                       jobs       training: planned, sent, followed, stopped
 costs     billable seconds times a price              fetching   a job's model and report -> a run folder
 deploys   a model as an endpoint, new or updated      endpoints  `sagemaker://NAME` as a model
+searches  tuning jobs, followed, their best            transforms  batch transforms, answers joined to the pictures
+lookup    a name -> a training, a search, a transform
 deletion  what a deploy made, listed and taken away   policies   the least rights of each action
 images    containers built and pushed                 drivers    which CUDA runs on which host
 """

@@ -187,9 +187,15 @@ def transform_request(
     max_payload_mb: int = 6,
     at_once: int = 4,
     ami: str = "",
+    listed: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """CreateTransformJob: one picture a request. pictures: s3:// prefix; output: s3:// folder, where KEY.out comes."""
+    """CreateTransformJob: one picture a request.
+
+    pictures: s3:// prefix, or of a manifest where `listed`; output: s3:// folder, where KEY.out comes
+    """
     key = surroundings.kms_key
+    kind = "ManifestFile" if listed else "S3Prefix"
     return {
         "TransformJobName": name,
         "ModelName": model,
@@ -198,7 +204,7 @@ def transform_request(
         "BatchStrategy": "SingleRecord",
         "ModelClientConfig": {"InvocationsTimeoutInSeconds": 600, "InvocationsMaxRetries": 3},
         "TransformInput": {
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": pictures}},
+            "DataSource": {"S3DataSource": {"S3DataType": kind, "S3Uri": pictures}},
             "ContentType": "image/jpeg",  # the picture itself decides, see wire.PICTURE_TYPES
             "SplitType": "None",
         },
@@ -214,6 +220,7 @@ def transform_request(
             **({"VolumeKmsKeyId": key} if key else {}),
             **({"TransformAmiVersion": ami} if ami else {}),
         },
+        **({"Environment": dict(environment)} if environment else {}),
         "Tags": tags("transform-job", surroundings.own_tags),
     }
 

@@ -13,7 +13,7 @@ from sightline.cloud.account import Account, Say, bucket_here, find_bucket, find
 from sightline.cloud.costs import Cost
 from sightline.cloud.failures import failure, is_lost, is_missing, job_failure, send
 from sightline.cloud.logs import TRAINING, Line, Tail
-from sightline.cloud.naming import unique_name
+from sightline.cloud.naming import MAX_NAME, unique_name
 from sightline.cloud.requests import Machines, Surroundings, training_request
 from sightline.cloud.shapes import Call, require_valid
 from sightline.errors import RunError, SightlineError
@@ -31,6 +31,13 @@ POLL_S, LOST_S = 5.0, 900.0
 """Between two looks at a job; for how long a lost connection is tried again."""
 
 ENDED = {"Completed", "Failed", "Stopped"}
+
+MADE = {
+    "CreateTrainingJob": "training job",
+    "CreateHyperParameterTuningJob": "search",
+    "CreateTransformJob": "batch transform",
+}
+"""What a plan's last request makes."""
 
 LAST_LOOKS = 3
 """At the log after the end: CloudWatch shows lines some seconds late."""
@@ -87,8 +94,10 @@ class Plan:
         }
 
 
-def plan_training(account: Account, asked: Asked, environ: Mapping[str, str], moment: datetime, say: Say) -> Plan:
-    """The job, checked in every way that costs nothing.
+def plan_training(
+    account: Account, asked: Asked, environ: Mapping[str, str], moment: datetime, say: Say, *, longest: int = MAX_NAME
+) -> Plan:
+    """The job, checked in every way that costs nothing. longest: letters of its name.
 
     Raises:
         SightlineError: role, bucket, image or data cannot be used, or the request breaks the platform's limits; all of these
@@ -98,7 +107,7 @@ def plan_training(account: Account, asked: Asked, environ: Mapping[str, str], mo
     role = find_role(account, asked.role, environ, say)
     tag = sightline.__version__
     image = find_image(account, asked.image, IMAGE_VARIABLE, environ, REPOSITORY, tag)
-    name = unique_name(asked.name, moment)
+    name = unique_name(asked.name, moment, longest)
     uploads = {path: f"s3://{bucket}/{PREFIX}jobs/{name}/{channel}/{path.name}" for channel, path in asked.files.items()}
     channels = {channel: f"s3://{bucket}/{PREFIX}jobs/{name}/{channel}/" for channel in asked.files}
     if is_remote(asked.data):
@@ -169,7 +178,7 @@ def submit(account: Account, plan: Plan, say: Say) -> None:
         upload(here, there)
     for call in plan.calls:
         send_call(account, call, plan.name)
-    say(f"training job {plan.name}")
+    say(f"{MADE.get(plan.calls[-1].operation, 'job')} {plan.name}")
 
 
 def upload(here: Path, there: str) -> None:
@@ -317,7 +326,7 @@ def follow(
         sleep(POLL_S)
 
 
-def still_lost(error: Exception, name: str, lost_s: float, say: Say) -> float:
+def still_lost(error: Exception, name: str, lost_s: float, say: Say, action: str = "logs:GetLogEvents") -> float:
     """Seconds for which there is no connection, with this try.
 
     Raises:
@@ -325,7 +334,7 @@ def still_lost(error: Exception, name: str, lost_s: float, say: Say) -> float:
     """
     again = f"The job goes on; follow it again: sightline cloud logs {name}"
     if not is_lost(error):
-        told = failure(error, name, "logs:GetLogEvents")
+        told = failure(error, name, action)
         raise type(told)(told.where, told.what, f"{told.fix} {again}") from error
     if lost_s >= LOST_S:
         raise RunError(name, f"AWS cannot be reached for {lost_s:.0f} s", again) from error
@@ -334,15 +343,15 @@ def still_lost(error: Exception, name: str, lost_s: float, say: Say) -> float:
     return lost_s + POLL_S
 
 
-def read_log(account: Account, name: str, show: Callable[[Line], None]) -> None:
+def read_log(account: Account, name: str, show: Callable[[Line], None], group: str = TRAINING) -> None:
     """All lines that are there.
 
     Raises:
         SightlineError, RunError: there is no such job, or its log may not be read.
     """
-    job = describe(account, name)
+    hosts = group == TRAINING and describe(account, name).machines.count > 1
     try:
-        for line in Tail(account.client("logs"), TRAINING, f"{name}/", hosts=job.machines.count > 1).new():
+        for line in Tail(account.client("logs"), group, f"{name}/", hosts=hosts).new():
             show(line)
     except Exception as error:
         raise failure(error, name, "logs:GetLogEvents") from error

@@ -57,11 +57,16 @@ def sending(scope: Scope) -> list[Statement]:
 
 
 def looking(scope: Scope) -> list[Statement]:
-    """To see a training job and its log, and fetch what it left."""
-    group = scope.arn("logs", "log-group:/aws/sagemaker/TrainingJobs")
+    """To see a training, a search or a batch transform and its log, and fetch what it left."""
+    groups = [scope.arn("logs", f"log-group:/aws/sagemaker/{kind}") for kind in ("TrainingJobs", "TransformJobs")]
     return [
         allow(["sagemaker:DescribeTrainingJob"], scope.arn("sagemaker", "training-job/*")),
-        allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], group, f"{group}:*"),
+        allow(
+            ["sagemaker:DescribeHyperParameterTuningJob", "sagemaker:ListTrainingJobsForHyperParameterTuningJob"],
+            scope.arn("sagemaker", "hyper-parameter-tuning-job/*"),
+        ),
+        allow(["sagemaker:DescribeTransformJob"], scope.arn("sagemaker", "transform-job/*")),
+        allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], *groups, *(f"{group}:*" for group in groups)),
         allow(["s3:GetObject"], f"{scope.bucket_arn()}/sightline/*"),
         allow(["s3:ListBucket"], scope.bucket_arn()),
     ]
@@ -74,6 +79,26 @@ def training(scope: Scope) -> list[Statement]:
         *sending(scope),
         *looking(scope),
         allow(["sagemaker:CreateTrainingJob", "sagemaker:StopTrainingJob", "sagemaker:AddTags"], jobs),
+    ]
+
+
+def searching(scope: Scope) -> list[Statement]:
+    found = ["sagemaker:CreateHyperParameterTuningJob", "sagemaker:StopHyperParameterTuningJob", "sagemaker:AddTags"]
+    return [*training(scope), allow(found, scope.arn("sagemaker", "hyper-parameter-tuning-job/*"))]
+
+
+def transforming(scope: Scope) -> list[Statement]:
+    made = ["sagemaker:CreateTransformJob", "sagemaker:StopTransformJob", "sagemaker:AddTags"]
+    models = ["sagemaker:CreateModel", "sagemaker:DescribeModel", "sagemaker:DeleteModel", "sagemaker:ListTags"]
+    endpoints = ["sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig"]
+    return [
+        *as_whom(scope),
+        *sending(scope),
+        *looking(scope),
+        allow(made, scope.arn("sagemaker", "transform-job/*")),
+        allow([*models, "sagemaker:AddTags"], scope.arn("sagemaker", "model/*")),
+        allow(endpoints, *hosted(scope)[:2]),
+        allow(["s3:DeleteObject"], f"{scope.bucket_arn()}/sightline/transforms/*"),
     ]
 
 
@@ -158,6 +183,8 @@ def working(scope: Scope) -> list[Statement]:
 
 POLICIES = {
     "train": training,
+    "tune": searching,
+    "transform": transforming,
     "look": looking,
     "deploy": deploying,
     "invoke": asking,

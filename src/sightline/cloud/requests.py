@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.cloud.metrics import METRICS
-from sightline.cloud.naming import tags
+from sightline.cloud.naming import KIND, tags
 from sightline.cloud.rules import MAX_RUNTIME_S
 
 CHECKPOINTS = "/opt/ml/checkpoints"
@@ -200,5 +200,5 @@ def tuning_request(
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobConfig": config,
         "TrainingJobDefinition": {**shared, "StaticHyperParameters": fixed},
-        "Tags": list(training["Tags"]),
+        "Tags": [{**tag, "Value": "tuning-job"} if tag["Key"] == KIND else tag for tag in training["Tags"]],
     }
