@@ -1,6 +1,7 @@
 """`sightline bundle export`: a model to a file in another format, kept only if it gives what the model gives."""
 
 import io
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,11 @@ from sightline.bundle.load import config_of, names_for
 from sightline.bundle.pack import bundle_members, with_graph, write_members
 from sightline.config.architecture import has_masks, proposes_only, score_threshold, with_score_threshold
 from sightline.config.schema import Config
+from sightline.dataset.folder import DatasetPart, open_part
 from sightline.errors import BundleError, ConfigError, Problem, nearest
+from sightline.evaluation.predicting import label_map
+from sightline.export import int8 as quantising
+from sightline.export.cost import Int8, told_of
 from sightline.export.detector import graph_of, require_opset, tell
 from sightline.export.forward import Forward
 from sightline.export.graph import OPSET, PURPOSE
@@ -36,6 +41,7 @@ from sightline.model.checkpoint import Unfilled, load_exactly, parse_checkpoint,
 from sightline.model.detector import Detector
 from sightline.model.predictor import Predictor
 from sightline.optional import require
+from sightline.runtimes.graph import parse_told
 from sightline.storage import atomic_write, is_remote, output_path
 
 Format = Literal["onnx", "torchscript", "torch-export"]
@@ -48,7 +54,13 @@ FACTS_FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. sha256: of the file at `path`; facts: the export's meta-data"""
+    """What was written.
+
+    sha256:   of the file at `path`
+    verified: of an export in int8, the graph in float32 that it was made from
+    facts:    the meta-data inside
+    int8:     what that costs and gains; None: it is in float32
+    """
 
     path: str | Path
     format: Format
@@ -56,6 +68,7 @@ class Exported:
     sha256: str
     verified: Verified
     facts: Mapping[str, object]
+    int8: Int8 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,10 @@ def export(
     opset: int | None = None,
     images: str | Path | None = None,
     class_names: Sequence[str] | None = None,
+    int8: bool = False,
+    calibrate: str | Path | None = None,
+    data: str | Path | None = None,
+    split: str = "val",
 ) -> Exported:
     """Write a model in another format, after comparing what both find.
 
@@ -93,39 +110,84 @@ def export(
     opset:         of ONNX, 16 to 21; None: 17
     images:        a folder of pictures to compare on; None: drawn ones
     class_names:   for a model that does not carry its own
+    int8:          quantise the ONNX file
+    calibrate:     for that, a folder of pictures like those to be predicted
+    data, split:   a dataset folder and its part, to measure what int8 costs
 
     Raises:
         ConfigError: what cannot be exported, or options that contradict each other.
         BundleError, CheckpointError: the model cannot be loaded.
         MissingDependencyError: the extra `export` is not installed.
         RunError: the export does not give what the model gives; nothing is written.
+        ImageError, DatasetError: pictures or labels for int8 cannot be used; all are told.
     """
-    check_asked(to, format, into, without_torch, opset)
+    check_asked(to, format, into, without_torch, opset, quantising_problems(int8, format, calibrate, data))
+    files_to_see = [] if calibrate is None else quantising.calibration_files(calibrate)
+    part = None if data is None else open_part(data, split)
     members = None if into is None else bundle_members(model, class_names)
     files = read_model_files(model) if members is None else from_members(members, str(model))
     subject = subject_of(files, class_names)
+    if part is not None and not proposes_only(subject.config):
+        label_map(subject.class_names, part.dataset, files.where)  # before minutes of comparing
     pictures = samples(images)
     facts = facts_of(subject, opset or OPSET, format)
     made = MAKERS[format](subject, opset or OPSET)
     verified = verify(made.ask, subject.predictor, pictures, score_threshold(subject.config), subject.most)
     facts["verified"] = verified.facts()
     content = made.written(facts)
+    small = None
+    if int8:
+        labelled = None if part is None else (part, str(data), split)
+        content, facts, small = in_int8(content, facts, files_to_see, labelled)
     if members is not None and into is not None:
         packed = write_members(with_graph(members, content, without_weights=without_torch), into)
-        return Exported(into, format, packed.size_bytes, packed.sha256, verified, facts)
+        return Exported(into, format, packed.size_bytes, packed.sha256, verified, facts, small)
     place = NAMES[format] if to is None else to
     with output_path(place, "An export") as path, atomic_write(path) as file:
         file.write(content)
-    return Exported(place, format, len(content), sha256(content), verified, facts)
+    return Exported(place, format, len(content), sha256(content), verified, facts, small)
 
 
-def check_asked(to: str | Path | None, format: str, into: str | Path | None, without_torch: bool, opset: int | None) -> None:
-    """Nothing, if the options go together.
+def in_int8(
+    content: bytes, facts: Mapping[str, object], files: Sequence[Path], labelled: tuple[DatasetPart, str, str] | None
+) -> tuple[bytes, dict[str, object], Int8]:
+    """(the same file with quantised layers, its meta-data, what that costs); errors as `told_of`."""
+    told = parse_told(json.dumps(facts), "the export")
+    model = quantising.quantised(content, files, told)
+    facts = {**facts, "precision": "int8"}
+    small = told_of(content, quantising.written(model, facts), facts, files, labelled)
+    facts = {**facts, **small.facts()}
+    return quantising.written(model, facts), facts, small
+
+
+def quantising_problems(int8: bool, format: str, calibrate: str | Path | None, data: str | Path | None) -> list[Problem]:
+    """What is wrong with the options of int8."""
+    problems = []
+    if int8 and format != "onnx":
+        problems.append(Problem("--int8", f"is of ONNX, not of {format}", "Leave out one of --int8 and --format."))
+    if int8 and calibrate is None:
+        fix = "Give --calibrate DIR, a folder of some dozens of pictures like those to be predicted."
+        problems.append(Problem("--int8", "needs pictures that tell the ranges of the layers", fix))
+    for option, given in {"--calibrate": calibrate, "--data": data}.items():
+        if given is not None and not int8:
+            problems.append(Problem(option, "is for --int8", "Leave it out, or add --int8."))
+    return problems
+
+
+def check_asked(
+    to: str | Path | None,
+    format: str,
+    into: str | Path | None,
+    without_torch: bool,
+    opset: int | None,
+    known: Sequence[Problem] = (),
+) -> None:
+    """Nothing, if the options go together. known: what is wrong with others
 
     Raises:
         ConfigError: all that is wrong.
     """
-    problems = []
+    problems = list(known)
     if to is not None and into is not None:
         problems.append(Problem("bundle export", "has both --output and --into", "Give one: a file, or a bundle."))
     if into is not None and format != "onnx":

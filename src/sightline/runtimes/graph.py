@@ -42,7 +42,8 @@ class Told:
     proposes:          its answers are regions without classes
     weights_sha256:    of the `model.pth` that it was made from
     precision:         "fp32" or "int8"
-    verified:          how near its answers were to torch's
+    verified:          how near its answers were to torch's; of int8, those of the float32 before it
+    ap_cost:           of int8, what was measured on labels; None: nothing
     """
 
     format: int
@@ -59,6 +60,7 @@ class Told:
     opset: int
     made_by: str
     verified: dict[str, object]
+    ap_cost: dict[str, object] | None = None
 
 
 KINDS: dict[str, type | UnionType] = {
@@ -115,7 +117,9 @@ def parse_told(written: str, where: str) -> Told:
     if wrong:
         problems = [Problem(f"{where}: {name}", f"is {json.dumps(values.get(name))[:80]}", EXPORT_AGAIN) for name in wrong]
         raise BundleError.collected(problems)
-    known = {field.name: values[field.name] for field in fields(Told)}
+    cost = values.get("ap_cost")
+    known = {field.name: values[field.name] for field in fields(Told) if field.name in KINDS}
+    known["ap_cost"] = cost if isinstance(cost, dict) else None
     return Told(**{**known, "classes": tuple(classes)})
 
 
