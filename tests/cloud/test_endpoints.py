@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from sightline import wire
 from sightline.cli import cloud as command
 from sightline.cli import cloud_endpoints
 from sightline.cli.main import main
-from sightline.cloud import deletion, deploys, endpoints, policies
+from sightline.cloud import deletion, deploys, endpoints, hosting, policies
 from sightline.cloud.account import Account
 from sightline.cloud.endpoints import Asker, Facts
 from sightline.cloud.logs import Line
+from sightline.cloud.requests import Surroundings
 from sightline.errors import RequestError, RunError, SightlineError
 from sightline.records import Detections, ImageSize
 
@@ -310,7 +312,7 @@ def test_all_that_a_deploy_made_is_found_and_nothing_else(account: Account, arch
     other = asked(archive, name="parts-2")  # its names begin with those of `parts`
     deployed(account, other)
     parts = deletion.parts_of(account, "parts")
-    assert [part.kind for part in parts] == ["endpoint", "endpoint-config", "model", "s3", "s3"]
+    assert [part.kind for part in parts] == ["endpoint", "endpoint-config", "s3", "s3", "model"]
     deletion.take_away(account, parts, quiet)
     deletion.take_away(account, parts, quiet)  # gone already
     assert deletion.parts_of(account, "parts") == []
@@ -429,3 +431,95 @@ def test_the_policy_of_deploying_has_all_that_it_asks(account: Account, archive:
         deployed(account, asked(archive))
     assert "sagemaker:CreateEndpoint" in found
     assert found <= policies.actions_of(policies.policy("deploy", policies.Scope()))
+
+
+def variant(path: Path, name: str = "new", **given: Any) -> deploys.Beside:
+    path.write_bytes(f"weights of {name}".encode())
+    return deploys.Beside(name, str(path), given.pop("facts", FACTS), **given)
+
+
+def test_two_models_share_the_requests(account: Account, archive: Path, tmp_path: Path) -> None:
+    new = variant(tmp_path / "new.tar.gz", weight=0.25, instance_type="ml.c5.xlarge")
+    plan = deployed(account, asked(archive, beside=(new,), scale=(1, 2)))
+    names = ["CreateModel", "CreateModel", "CreateEndpointConfig", "CreateEndpoint"]
+    assert [call.operation for call in plan.calls] == names
+    first, second = plan.calls[2].request["ProductionVariants"]
+    assert (first["VariantName"], first["InitialVariantWeight"], first["InstanceType"]) == ("AllTraffic", 1.0, "ml.m5.xlarge")
+    assert (second["VariantName"], second["InitialVariantWeight"], second["InstanceType"]) == ("new", 0.25, "ml.c5.xlarge")
+    assert [first["ModelName"], second["ModelName"]] == [call.request["ModelName"] for call in plan.calls[:2]]
+    assert len({call.request["ResourceId"] for call in plan.scaling}) == 2
+    assert not deployed(account, asked(archive, beside=(new,))).change
+
+    assert deploys.reweighed(account, "parts", {"AllTraffic": 0, "new": 1}) == {"AllTraffic": 1.0, "new": 0.25}
+    now = endpoints.describe(account, "parts")
+    assert now is not None
+    assert {one["VariantName"]: one["DesiredWeight"] for one in now["ProductionVariants"]} == {"AllTraffic": 0.0, "new": 1.0}
+
+    other = deploys.plan_deploy(account, asked(archive, beside=(replace(new, weight=1.0),)), os.environ, quiet)
+    assert [call.operation for call in other.calls][-3:] == ["PutMetricAlarm", "PutMetricAlarm", "UpdateEndpoint"]
+    alarms = other.calls[-1].request["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    assert [alarm["AlarmName"] for alarm in alarms] == ["sightline-parts-errors", "sightline-parts_new-errors"]
+    for call in other.calls[-3:-1]:
+        account.client("cloudwatch").put_metric_alarm(**call.request)
+    account.client("cloudwatch").put_metric_alarm(
+        **hosting.alarm_request("parts-new", Surroundings(ROLE))  # of another endpoint, and of the same beginning
+    )
+    for call in plan.scaling:
+        if call.operation == "RegisterScalableTarget":
+            account.client("application-autoscaling").register_scalable_target(**call.request)
+    parts = deletion.parts_of(account, "parts")
+    kinds = ["scaling", "scaling", "endpoint", "alarm", "alarm", "endpoint-config", "s3", "s3", "s3", "s3", "model", "model"]
+    assert [part.kind for part in parts] == kinds
+    deletion.take_away(account, parts, quiet)
+    assert deletion.parts_of(account, "parts") == []
+    assert [part.kind for part in deletion.parts_of(account, "parts-new")] == ["alarm"]
+
+
+def test_variants_that_cannot_be(account: Account, archive: Path, tmp_path: Path) -> None:
+    other = variant(tmp_path / "new.tar.gz", facts={"class_names": ["dog", "cat"]})
+    with pytest.raises(SightlineError, match=r"^--variant new: names the classes dog, cat, and the first model cat, dog\."):
+        deployed(account, asked(archive, beside=(other,)))
+    same = variant(tmp_path / "new.tar.gz", "AllTraffic")
+    with pytest.raises(SightlineError, match="Give every variant its own name"):
+        deployed(account, asked(archive, beside=(same,)))
+    with pytest.raises(SightlineError, match="a serverless endpoint has one model"):
+        deployed(account, asked(archive, beside=(variant(tmp_path / "new.tar.gz"),), serverless_mb=2048))
+    deployed(account, asked(archive))
+    for weights, expected in (({"nwe": 1}, "has no variant 'nwe'"), ({"AllTraffic": 0}, "would have no variant with a weight")):
+        with pytest.raises(SightlineError, match=expected):
+            deploys.reweighed(account, "parts", weights)
+    with pytest.raises(SightlineError, match=r"^sagemaker://parts: has no variant 'new'"):
+        endpoints.connect(account, "sagemaker://parts/new")
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("new=run-b/", ("new", "run-b/", 1.0, "")),
+        ("new=run-b/@0.1", ("new", "run-b/", 0.1, "")),
+        ("new=s3://b/job@2/model.tar.gz@3@ml.g5.xlarge", ("new", "s3://b/job@2/model.tar.gz", 3.0, "ml.g5.xlarge")),
+        ("new=run-b/@ml.g5.xlarge", ("new", "run-b/", 1.0, "ml.g5.xlarge")),
+    ],
+)
+def test_variants_in_words(word: str, expected: tuple[str, str, float, str]) -> None:
+    assert cloud_endpoints.variant_of(word) == expected
+    with pytest.raises(SightlineError, match="Give NAME=MODEL"):
+        cloud_endpoints.variant_of(expected[1])
+
+
+def test_one_variant_is_asked(account: Account, archive: Path, tmp_path: Path) -> None:
+    deployed(account, asked(archive, beside=(variant(tmp_path / "new.tar.gz"),)))
+    model = endpoints.connect(account, "sagemaker://parts/new")
+    assert model.origin == "sagemaker://parts/new"
+    with runtime(account) as stub:
+        stub.add_response("invoke_endpoint", told(ANSWER), {**asked_of(), "TargetVariant": "new"})
+        assert len(model.predict([PICTURE])) == 1
+
+
+def test_archives_in_a_bucket_of_ones_own_are_found(account: Account, archive: Path) -> None:
+    account.client("s3").create_bucket(Bucket="my-sagemaker-models")
+    account.client("s3").put_object(Bucket="my-sagemaker-models", Key="mine.txt", Body=b"stays")
+    deployed(account, asked(archive, bucket="my-sagemaker-models"))
+    assert len(keys(account, "my-sagemaker-models")) == 3
+    deletion.take_away(account, deletion.parts_of(account, "parts"), quiet)
+    assert keys(account, "my-sagemaker-models") == ["mine.txt"]

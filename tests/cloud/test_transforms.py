@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,20 @@ def test_deployed_asked_and_taken_away_from_the_command_line(
         assert len(list((tmp_path / "drawn").iterdir())) == 2
     code, out, err = sightline("deploy", bundle, "--name", "parts", "--instance-type", "ml.m5.xlarge", "--json")
     assert (code, json.loads(out)["changed"]) == (0, False)
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    (other / "config.yaml").write_text("MODEL: {}\n\n")
+    manifest = json.loads((other / "bundle.json").read_text())
+    manifest["files"]["config.yaml"] = hashlib.sha256(b"MODEL: {}\n\n").hexdigest()
+    (other / "bundle.json").write_text(json.dumps(manifest))
+    words = ["--name", "split", "--instance-type", "ml.m5.xlarge", "--variant", f"new={other}@0.25"]
+    code, out, err = sightline("deploy", bundle, *words)
+    assert code == 0, err
+    code, out, err = sightline("weights", "split", "new=3")
+    assert (code, out) == (0, "AllTraffic: 25.0% (weight 1 -> 1)\nnew: 75.0% (weight 0.25 -> 3)\n"), err
+    assert sightline("weights", "split", "new")[0] == 2
+    code, out, err = sightline("delete", "split", "--yes", "--json")
+    assert (code, len(json.loads(out)["deleted"])) == (0, 8), err
     code, out, err = sightline("delete", "parts", "--yes", "--json")
     assert (code, len(json.loads(out)["deleted"])) == (0, 5), err
     assert account.client("sagemaker").list_models()["Models"] == []

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,14 @@ def deploy(
         float, typer.Option("--per-minute", min=1, help="Of --scale: requests that a machine takes in a minute.")
     ] = 60.0,
     capture: Annotated[int, typer.Option("--capture", metavar="PERCENT", min=0, help="Requests and answers kept on S3.")] = 0,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME=MODEL[@WEIGHT[@INSTANCE]]",
+            help="Another model for a share of the requests, beside MODEL with weight 1; repeatable.",
+        ),
+    ] = None,
     cuda: Annotated[str, typer.Option("--cuda", help="Of the image, as 12.4 or 13.2; chooses the host's driver.")] = "",
     class_names: Annotated[
         str | None, typer.Option("--class-names", metavar="NAME,...", help="For a model that does not carry its own.")
@@ -70,8 +79,14 @@ def deploy(
         sys.exit(serve_here(local, model, class_names, port))
     if bool(instance_type) == bool(serverless):
         raise SightlineError("deploy", "needs machines or --serverless, one of both", "Give --instance-type or --serverless.")
+    others = [variant_of(word) for word in variant or []]
     account = cloud.open_account()
-    with archive_of(model, class_names) as (archive, facts):
+    with ExitStack() as packed:
+        archive, facts = packed.enter_context(archive_of(model, class_names))
+        beside = tuple(
+            deploys.Beside(label, *packed.enter_context(archive_of(source, class_names)), weight, machine)
+            for label, source, weight, machine in others
+        )
         asked = deploys.Asked(
             archive=archive,
             name=name,
@@ -92,6 +107,7 @@ def deploy(
             security_groups=listed(security_groups),
             kms_key=kms_key,
             own_tags=own_tags(tag),
+            beside=beside,
         )
         plan = deploys.plan_deploy(account, asked, os.environ, note)
         note(price_line(asked, account.region))
@@ -106,6 +122,51 @@ def deploy(
     show(told, as_json, {"endpoint": name, "model": f"sagemaker://{name}", "changed": plan.change})
 
 
+VARIANT = re.compile(r"(?P<name>[^=]+)=(?P<model>.+?)(?:@(?P<weight>[0-9.]+))?(?:@(?P<machine>ml\.[\w.-]+))?")
+
+
+def variant_of(word: str) -> tuple[str, str, float, str]:
+    """`new=run-b/@0.1@ml.g5.xlarge` -> name, MODEL, weight (1), instance type (empty).
+
+    Raises:
+        SightlineError: it is none.
+    """
+    from sightline.errors import SightlineError
+
+    found = VARIANT.fullmatch(word)
+    try:
+        weight = float(found["weight"] or 1) if found else 0.0
+    except ValueError:
+        found = None
+    if found is None:
+        raise SightlineError("--variant", f"is {word!r}", "Give NAME=MODEL, NAME=MODEL@WEIGHT or NAME=MODEL@WEIGHT@INSTANCE.")
+    return found["name"], found["model"], weight, found["machine"] or ""
+
+
+def weights(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the endpoint.")],
+    given: Annotated[list[str], typer.Argument(metavar="VARIANT=WEIGHT...", help="MODEL's own variant is AllTraffic.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Give the variants of an endpoint other shares of its requests, within seconds and without new machines."""
+    from sightline.cloud import deploys
+    from sightline.errors import SightlineError
+
+    wanted = {}
+    for word in given:
+        label, _, text = word.partition("=")
+        try:
+            wanted[label] = float(text)
+        except ValueError as error:
+            raise SightlineError("VARIANT=WEIGHT", f"is {word!r}", "Give a variant's name and a number.") from error
+    before = deploys.reweighed(cloud.open_account(), name, wanted)
+    now = {**before, **wanted}
+    total = sum(now.values())
+    lines = [f"{label}: {weight / total:.1%} (weight {before[label]:g} -> {weight:g})" for label, weight in now.items()]
+    show("\n".join(lines), as_json, {"endpoint": name, "before": before, "weights": now})
+
+
 def price_line(asked: "Asked", region: str) -> str:
     """What the endpoint will cost from now on, as far as that is known."""
     from sightline.benchmarking.prices import instance_price, load_regions, region_named
@@ -114,13 +175,15 @@ def price_line(asked: "Asked", region: str) -> str:
 
     if asked.serverless_mb:
         return "cost: serverless, for the seconds of requests only; `sightline benchmark` tells what a thousand pictures cost"
-    machines = f"{asked.count} x {asked.instance_type}"
+    types = [asked.instance_type, *(one.instance_type or asked.instance_type for one in asked.beside)]
+    machines = " and ".join(f"{asked.count} x {instance_type}" for instance_type in types)
     try:
-        price = instance_price(asked.instance_type, region_named(region, load_regions(cache_folder(os.environ))))
+        known = region_named(region, load_regions(cache_folder(os.environ)))
+        prices = [instance_price(instance_type, known) for instance_type in types]
     except SightlineError:
         return f"cost: {machines}, whose price is not known here, until: sightline cloud delete {asked.name}"
-    usd = (price.usd_per_hour or 0.0) * asked.count
-    return f"cost: {machines}, {usd:.2f} USD an hour (as of {price.as_of}) until: sightline cloud delete {asked.name}"
+    usd = sum(price.usd_per_hour or 0.0 for price in prices) * asked.count
+    return f"cost: {machines}, {usd:.2f} USD an hour (as of {prices[0].as_of}) until: sightline cloud delete {asked.name}"
 
 
 def serve_here(root: Path, model: str, class_names: str | None, port: int) -> int:

@@ -8,7 +8,7 @@ import typer
 import sightline
 from sightline.cli import benchmark, bundle, cloud, cloud_image, dataset
 from sightline.cli.check import check
-from sightline.cli.cloud_endpoints import delete, deploy, invoke, policy
+from sightline.cli.cloud_endpoints import delete, deploy, invoke, policy, weights
 from sightline.cli.cloud_search import tune as cloud_tune
 from sightline.cli.cloud_transform import transform
 from sightline.cli.console import note
@@ -44,7 +44,7 @@ app.command()(serve)
 app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
 cloud.app.command(context_settings=OVERRIDES)(cloud_tune)
-for command in (deploy, invoke, transform, delete, policy):
+for command in (deploy, weights, invoke, transform, delete, policy):
     cloud.app.command()(command)
 cloud.app.add_typer(cloud_image.app, name="image")
 app.add_typer(cloud.app, name="cloud")

@@ -1,5 +1,6 @@
 """Everything that a deploy made, found again and taken away: nothing that costs money is forgotten."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from sightline.cloud.deploys import DIGITS
 from sightline.cloud.endpoints import describe
 from sightline.cloud.failures import failure, is_missing
 from sightline.cloud.jobs import PREFIX
-from sightline.cloud.naming import KIND, MAX_NAME, OWNER, plain_name
+from sightline.cloud.naming import FACTS, KIND, MAX_NAME, OWNER, plain_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +33,41 @@ def parts_of(account: Account, name: str) -> list[Part]:
     client = account.client("sagemaker")
     found: list[Part] = []
     try:
-        asked = {"ServiceNamespace": "sagemaker", "ResourceIds": [f"endpoint/{name}/variant/{hosting.VARIANT}"]}
+        now = describe(account, name)
+        variants = {hosting.VARIANT, *(str(one["VariantName"]) for one in (now or {}).get("ProductionVariants", ()))}
+        asked = {"ServiceNamespace": "sagemaker", "ResourceIds": [f"endpoint/{name}/variant/{one}" for one in sorted(variants)]}
         targets = account.client("application-autoscaling").describe_scalable_targets(**asked)["ScalableTargets"]
-        found += [Part("scaling", name)] if targets else []
-        found += [Part("endpoint", name)] if describe(account, name) is not None else []
-        alarms = account.client("cloudwatch").describe_alarms(AlarmNames=[hosting.alarm_name(name)])["MetricAlarms"]
-        found += [Part("alarm", str(alarm["AlarmName"])) for alarm in alarms]
+        found += [Part("scaling", str(target["ResourceId"])) for target in targets]
+        found += [Part("endpoint", name)] if now is not None else []
+        pages = account.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"sightline-{name}")
+        found += [Part("alarm", str(one["AlarmName"])) for page in pages for one in page["MetricAlarms"] if watches(one, name)]
         begins = plain_name(name, MAX_NAME - DIGITS - 1)
         lists = (("endpoint-config", "list_endpoint_configs", "EndpointConfig"), ("model", "list_models", "Model"))
         for kind, method, key in lists:
             for page in client.get_paginator(method).paginate(NameContains=begins):
                 entries = page[f"{key}s"]
                 found += [Part(kind, str(e[f"{key}Name"])) for e in entries if is_of(client, str(e[f"{key}Arn"]), kind, name)]
+        models = [part for part in found if part.kind == "model"]
+        buckets = {account.default_bucket, *(bucket for part in models for bucket in buckets_of(client, part.name, name))}
     except Exception as error:
         raise failure(error, name, "sagemaker:ListModels") from error
-    return [*found, *archives_of(account, name)]
+    archives = [part for bucket in sorted(buckets) for part in archives_of(account, bucket, name)]
+    return [*(part for part in found if part.kind != "model"), *archives, *models]  # models last: they tell the buckets
+
+
+def watches(alarm: Mapping[str, Any], endpoint: str) -> bool:
+    """Whether an alarm is about this endpoint, and not one whose name begins with it."""
+    return {"Name": "EndpointName", "Value": endpoint} in alarm.get("Dimensions", ())
+
+
+def buckets_of(client: Any, model: str, endpoint: str) -> Iterator[str]:
+    """Buckets in which a deploy has put something for this model: archive, class names."""
+    told = client.describe_model(ModelName=model)
+    tagged = {str(tag["Key"]): str(tag["Value"]) for tag in client.list_tags(ResourceArn=told["ModelArn"])["Tags"]}
+    for place in (str(told.get("PrimaryContainer", {}).get("ModelDataUrl", "")), tagged.get(FACTS, "")):
+        bucket, _, key = place.removeprefix("s3://").partition("/")
+        if key.startswith(f"{PREFIX}endpoints/{endpoint}/"):
+            yield bucket
 
 
 def is_of(client: Any, arn: str, kind: str, name: str) -> bool:
@@ -55,9 +76,9 @@ def is_of(client: Any, arn: str, kind: str, name: str) -> bool:
     return told.get(OWNER) == name and told.get(KIND) == kind
 
 
-def archives_of(account: Account, name: str) -> list[Part]:
-    """Models and pictures sent to an endpoint, in the account's own bucket; answers and captured data stay."""
-    bucket, found = account.default_bucket, list[Part]()
+def archives_of(account: Account, bucket: str, name: str) -> list[Part]:
+    """Models and pictures sent to an endpoint, in one bucket; answers and captured data stay."""
+    found = list[Part]()
     try:
         for folder in ("models", "inputs"):
             asked = {"Bucket": bucket, "Prefix": f"{PREFIX}endpoints/{name}/{folder}/"}
@@ -67,7 +88,7 @@ def archives_of(account: Account, name: str) -> list[Part]:
     except Exception as error:
         if is_missing(error):
             return []
-        raise failure(error, f"s3://{account.default_bucket}", "s3:ListBucket") from error
+        raise failure(error, f"s3://{bucket}", "s3:ListBucket") from error
 
 
 def take_away(account: Account, parts: list[Part], say: Say) -> None:
@@ -88,7 +109,8 @@ def take_away(account: Account, parts: list[Part], say: Say) -> None:
 def remove(account: Account, part: Part) -> None:
     client, name = account.client, part.name
     if part.kind == "scaling":
-        client("application-autoscaling").deregister_scalable_target(**hosting.scaled(name, hosting.VARIANT))
+        _, endpoint, _, variant = name.split("/")
+        client("application-autoscaling").deregister_scalable_target(**hosting.scaled(endpoint, variant))
     elif part.kind == "endpoint":
         client("sagemaker").delete_endpoint(EndpointName=name)
     elif part.kind == "endpoint-config":

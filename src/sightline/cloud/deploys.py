@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from sightline.cloud.logs import ENDPOINTS, Line, Tail
 from sightline.cloud.naming import MAX_NAME, plain_name
 from sightline.cloud.requests import Surroundings
 from sightline.cloud.shapes import Call, require_valid
-from sightline.errors import RunError, SightlineError
+from sightline.errors import RunError, SightlineError, nearest
 from sightline.storage import is_remote, write_json
 
 IMAGE_VARIABLE, REPOSITORY = "SIGHTLINE_SERVE_IMAGE", "sightline-serve"
@@ -36,6 +36,20 @@ DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Another model that answers a share of an endpoint's requests. weight: beside the first model's 1.
+
+    instance_type: empty: that of the first model
+    """
+
+    name: str
+    archive: str
+    facts: Mapping[str, Any]
+    weight: float = 1.0
+    instance_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """What somebody wants deployed.
 
@@ -43,6 +57,7 @@ class Asked:
     facts:   what a server answers on `GET /model`: class names, thresholds, whether it only proposes, facts
     scale:   (least, most) machines; None: as many as `count`
     per_minute: requests that a machine takes before there is another one
+    beside:  other variants; the first one's name is `hosting.VARIANT`
     """
 
     archive: str
@@ -65,6 +80,7 @@ class Asked:
     security_groups: tuple[str, ...] = ()
     kms_key: str = ""
     own_tags: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Beside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,7 @@ class Plan:
     """All that will be made, in order; nothing of it is there yet. Names of models and configurations follow from content.
 
     config: the name of the configuration that the endpoint will have
+    facts:  s3:// address -> what lies there of a model
     change: whether there is anything to make at all
     """
 
@@ -79,8 +96,7 @@ class Plan:
     config: str
     bucket: str
     uploads: Mapping[Path, str]
-    facts: Mapping[str, Any]
-    facts_at: str
+    facts: Mapping[str, Mapping[str, Any]]
     calls: tuple[Call, ...]
     scaling: tuple[Call, ...]
     own_tags: Mapping[str, str]
@@ -111,26 +127,37 @@ def plan_deploy(account: Account, asked: Asked, environ: Mapping[str, str], say:
     image = find_image(account, asked.image, IMAGE_VARIABLE, environ, REPOSITORY, sightline.__version__)
     surroundings = Surroundings(role, asked.subnets, asked.security_groups, asked.kms_key, asked.own_tags)
     base = f"s3://{bucket}/{PREFIX}endpoints/{asked.name}/"
-    archive, uploads, facts_at = placed(asked, base)
-    request = hosting.model_request("", image, archive, asked.environment, surroundings, asked.name, facts_at)
-    model = named("ModelName", asked.name, request)
-    config = named("EndpointConfigName", asked.name, config_request(asked, model["ModelName"], base, surroundings))
+    require_alike(asked)
+    first = Beside(hosting.VARIANT, asked.archive, asked.facts)
+    uploads: dict[Path, str] = {}
+    facts: dict[str, Mapping[str, Any]] = {}
+    models: dict[str, dict[str, Any]] = {}
+    for one in (first, *asked.beside):
+        archive, sent, facts_at = placed(one.archive, base)
+        request = hosting.model_request("", image, archive, asked.environment, surroundings, asked.name, facts_at)
+        models[one.name] = named("ModelName", asked.name, request)
+        uploads |= sent
+        facts[facts_at] = one.facts
+    names = {variant: model["ModelName"] for variant, model in models.items()}
+    config = named("EndpointConfigName", asked.name, config_request(asked, names, base, surroundings))
     config_name: str = config["EndpointConfigName"]
-    made = [Call("sagemaker", "CreateModel", model), Call("sagemaker", "CreateEndpointConfig", config)]
+    distinct = {model["ModelName"]: model for model in models.values()}.values()
+    made = [*(Call("sagemaker", "CreateModel", model) for model in distinct), Call("sagemaker", "CreateEndpointConfig", config)]
     new = [Call("sagemaker", "CreateEndpoint", hosting.endpoint_request(asked.name, config_name, surroundings))]
     scaling = scaling_calls(asked)
     warnings = require_valid([*made, *new, *scaling])
     now = describe(account, asked.name)
     require_changeable(asked.name, now or {})
     change = now is None or now["EndpointConfigName"] != config_name
-    calls = [*made, *(new if now is None else update_calls(asked.name, config_name, surroundings))] if change else []
+    calls = (
+        [*made, *(new if now is None else update_calls(asked.name, config_name, surroundings, tuple(names)))] if change else []
+    )
     return Plan(
         name=asked.name,
         config=config_name,
         bucket="" if there else bucket,
         uploads=uploads if change else {},
-        facts=asked.facts,
-        facts_at=facts_at,
+        facts=facts,
         calls=tuple(calls),
         scaling=tuple(scaling),
         own_tags=asked.own_tags,
@@ -139,21 +166,38 @@ def plan_deploy(account: Account, asked: Asked, environ: Mapping[str, str], say:
     )
 
 
-def update_calls(name: str, config: str, surroundings: Surroundings) -> list[Call]:
-    """Another configuration for an endpoint that is there, undone when its answers of 5xx ring the alarm."""
-    update = hosting.update_request(name, config, [hosting.alarm_name(name)])
+def require_alike(asked: Asked) -> None:
+    """Nothing, if one endpoint can have these variants.
+
+    Raises:
+        SightlineError: it is serverless, or the models name other classes, so that labels would mean different things.
+    """
+    if asked.beside and asked.serverless_mb:
+        raise SightlineError("--variant", "a serverless endpoint has one model", "Give an instance type, or one model.")
+    names = list(asked.facts.get("class_names") or ())
+    for one in asked.beside:
+        others = list(one.facts.get("class_names") or ())
+        if others != names:
+            what = f"names the classes {', '.join(map(str, others))}, and the first model {', '.join(map(str, names))}"
+            raise SightlineError(f"--variant {one.name}", what, "Give models of the same classes, in the same order.")
+
+
+def update_calls(name: str, config: str, surroundings: Surroundings, variants: tuple[str, ...]) -> list[Call]:
+    """Another configuration for an endpoint that is there, undone when answers of 5xx ring the alarm of a variant."""
+    update = hosting.update_request(name, config, [hosting.alarm_name(name, variant) for variant in variants])
+    alarms = [hosting.alarm_request(name, surroundings, variant) for variant in variants]
     return [
-        Call("cloudwatch", "PutMetricAlarm", hosting.alarm_request(name, surroundings)),
+        *(Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in alarms),
         Call("sagemaker", "UpdateEndpoint", update),
     ]
 
 
-def placed(asked: Asked, base: str) -> tuple[str, dict[Path, str], str]:
+def placed(given: str, base: str) -> tuple[str, dict[Path, str], str]:
     """(where the archive is on S3, what has to be sent there, where its facts go); one on S3 is used where it is."""
-    if is_remote(asked.archive):
-        digest = hashlib.sha256(asked.archive.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
-        return asked.archive, {}, f"{base}models/{digest}/{FACTS}"
-    path = Path(asked.archive)
+    if is_remote(given):
+        digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+        return given, {}, f"{base}models/{digest}/{FACTS}"
+    path = Path(given)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
     folder = f"{base}models/{digest}/"
@@ -167,14 +211,22 @@ def named(key: str, endpoint: str, request: dict[str, Any]) -> dict[str, Any]:
     return {**request, key: f"{plain_name(endpoint, MAX_NAME - DIGITS - 1)}-{digest}"}
 
 
-def config_request(asked: Asked, model: str, base: str, surroundings: Surroundings) -> dict[str, Any]:
-    variant = hosting.Variant(
-        model, asked.instance_type, asked.count,
+def config_request(asked: Asked, models: Mapping[str, str], base: str, surroundings: Surroundings) -> dict[str, Any]:
+    """The configuration without its name. models: variant -> model's name, the first variant first."""
+    first = hosting.Variant(
+        models[hosting.VARIANT], asked.instance_type, asked.count,
         serverless_mb=asked.serverless_mb, concurrency=asked.concurrency, ami=asked.ami,
     )  # fmt: skip
+    others = [
+        replace(
+            first, model=models[one.name], name=one.name, weight=one.weight,
+            instance_type=one.instance_type or asked.instance_type,
+        )
+        for one in asked.beside
+    ]  # fmt: skip
     later = hosting.Later(f"{base}outputs/", f"{base}failures/") if asked.later else None
     capture = hosting.Capture(f"{base}captured/", asked.capture) if asked.capture else None
-    return hosting.endpoint_config_request("", [variant], surroundings, asked.name, later=later, capture=capture)
+    return hosting.endpoint_config_request("", [first, *others], surroundings, asked.name, later=later, capture=capture)
 
 
 def require_changeable(name: str, now: Mapping[str, Any]) -> None:
@@ -198,11 +250,12 @@ def scaling_calls(asked: Asked) -> list[Call]:
     if asked.serverless_mb:
         raise SightlineError("--scale", "serverless endpoints scale by themselves", "Leave it out.")
     service = "application-autoscaling"
-    target = hosting.scaling_target_request(asked.name, *asked.scale)
-    return [
-        Call(service, "RegisterScalableTarget", target),
-        Call(service, "PutScalingPolicy", hosting.scaling_policy_request(asked.name, asked.per_minute)),
-    ]
+    calls = []
+    for variant in (hosting.VARIANT, *(one.name for one in asked.beside)):
+        target = hosting.scaling_target_request(asked.name, *asked.scale, variant)
+        policy = hosting.scaling_policy_request(asked.name, asked.per_minute, variant)
+        calls += [Call(service, "RegisterScalableTarget", target), Call(service, "PutScalingPolicy", policy)]
+    return calls
 
 
 def carry_out(account: Account, plan: Plan, say: Say) -> None:
@@ -220,12 +273,36 @@ def carry_out(account: Account, plan: Plan, say: Say) -> None:
         upload(here, there)
     if plan.change:
         with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
-            path = Path(folder, FACTS)
-            write_json(path, dict(plan.facts))
-            upload(path, plan.facts_at)
+            for place, facts in plan.facts.items():
+                path = Path(folder, FACTS)
+                write_json(path, dict(facts))
+                upload(path, place)
     for call in plan.calls:
         if not there_already(account, call):
             send_call(account, call, plan.name)
+
+
+def reweighed(account: Account, name: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """Give an endpoint's variants other shares of its requests, within seconds; the shares that were there before.
+
+    Raises:
+        SightlineError, RunError: there is no such endpoint or variant, it is busy, or nothing would answer.
+    """
+    now = describe(account, name)
+    if now is None:
+        what = f"is no endpoint of account {account.id} in {account.region}"
+        raise SightlineError(name, what, "Check the name and AWS_REGION.")
+    require_changeable(name, now)
+    before = {str(one["VariantName"]): float(one.get("CurrentWeight", 1)) for one in now["ProductionVariants"]}
+    for variant in weights:
+        if variant not in before:
+            raise SightlineError(name, f"has no variant {variant!r}", nearest(variant, list(before)))
+    if sum({**before, **weights}.values()) <= 0:
+        raise SightlineError(name, "would have no variant with a weight", "Give one of them more than 0.")
+    call = Call("sagemaker", "UpdateEndpointWeightsAndCapacities", hosting.weights_request(name, weights))
+    require_valid([call])
+    send_call(account, call, name)
+    return before
 
 
 def there_already(account: Account, call: Call) -> bool:

@@ -21,7 +21,7 @@ from sightline import wire
 from sightline.cloud.account import Account, open_account
 from sightline.cloud.failures import code_of, failure, is_missing, send
 from sightline.cloud.naming import FACTS as FACTS_TAG
-from sightline.errors import RequestError, RunError, SightlineError
+from sightline.errors import RequestError, RunError, SightlineError, nearest
 from sightline.records import Detections, Image, Model
 from sightline.s3.address import Address, parse
 
@@ -53,12 +53,14 @@ class Facts:
     """What there is to know of an endpoint.
 
     serverless: then requests are smaller; inputs: s3:// folder for the pictures of an asynchronous one, empty for others
+    variant:    which one is asked; empty: any, by their weights
     model:      what `model.json` of its model says; empty where there is none
     """
 
     serverless: bool
     inputs: str
     model: Mapping[str, Any]
+    variant: str = ""
 
     @property
     def max_bytes(self) -> int:
@@ -77,36 +79,37 @@ def connect_endpoint(endpoint: str, *, class_names: Sequence[str] | None = None)
 
 
 def connect(account: Account, endpoint: str, class_names: Sequence[str] | None = None) -> Model:
-    """The model behind an endpoint's name, or `sagemaker://NAME`.
+    """The model behind an endpoint's name, `sagemaker://NAME`, or `sagemaker://NAME/VARIANT`.
 
     class_names: for an endpoint that was not deployed by `sightline cloud deploy`, and so does not tell them
 
     Raises:
         SightlineError, RunError: it does not exist, is not in service, or its class names are not known.
     """
-    name = endpoint.removeprefix(SCHEME).strip("/")
-    facts = facts_of(account, name)
+    name, _, variant = endpoint.removeprefix(SCHEME).strip("/").partition("/")
+    facts = facts_of(account, name, variant)
+    whole = f"{SCHEME}{name}{f'/{variant}' if variant else ''}"
     names = tuple(class_names or map(str, facts.model.get("class_names", ())))
     if not names:
         fix = "Give --class-names, or deploy it with `sightline cloud deploy`."
-        raise SightlineError(f"{SCHEME}{name}", "does not tell the names of its classes", fix)
+        raise SightlineError(whole, "does not tell the names of its classes", fix)
     thresholds = None if class_names else facts.model.get("thresholds")
     asker = Asker(account, name, facts)
     return Model(
         asker.predict,
         names,
-        f"{SCHEME}{name}",
+        whole,
         dict(facts.model.get("facts", {})),
         facts.model.get("proposes") is True,
         None if thresholds is None else tuple(map(float, thresholds)),
     )
 
 
-def facts_of(account: Account, name: str) -> Facts:
-    """What the endpoint, its configuration and its first model tell.
+def facts_of(account: Account, name: str, variant: str = "") -> Facts:
+    """What the endpoint, its configuration and its first model, or that of `variant`, tell.
 
     Raises:
-        SightlineError, RunError: there is no such endpoint, or it is not in service.
+        SightlineError, RunError: there is no such endpoint or variant, or it is not in service.
     """
     client, where = account.client("sagemaker"), f"{SCHEME}{name}"
     told = describe(account, name)
@@ -123,10 +126,13 @@ def facts_of(account: Account, name: str) -> Facts:
         "sagemaker:DescribeEndpointConfig",
         EndpointConfigName=told["EndpointConfigName"],
     )
-    variant = config["ProductionVariants"][0]
+    variants = {str(one["VariantName"]): one for one in config["ProductionVariants"]}
+    if variant and variant not in variants:
+        raise SightlineError(where, f"has no variant {variant!r}", nearest(variant, list(variants)))
+    first = variants[variant] if variant else config["ProductionVariants"][0]
     output = (config.get("AsyncInferenceConfig") or {}).get("OutputConfig", {}).get("S3OutputPath", "")
     inputs = f"{output.rstrip('/').rpartition('/')[0]}/inputs/" if output else ""
-    return Facts("ServerlessConfig" in variant, inputs, model_facts(account, str(variant.get("ModelName", ""))))
+    return Facts("ServerlessConfig" in first, inputs, model_facts(account, str(first.get("ModelName", ""))), variant)
 
 
 def describe(account: Account, name: str) -> Mapping[str, Any] | None:
@@ -214,6 +220,8 @@ class Asker:
         """The answer to one request; a model that is not ready is asked again."""
         client = self.account.client("sagemaker-runtime")
         asked = {"EndpointName": self.name, "ContentType": content_type, "Accept": wire.JSON, "CustomAttributes": "threshold=0"}
+        if self.facts.variant:
+            asked["TargetVariant"] = self.facts.variant
         for attempt in range(TRIES):
             try:
                 content: bytes = client.invoke_endpoint(Body=body, **asked)["Body"].read()

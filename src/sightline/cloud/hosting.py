@@ -237,7 +237,7 @@ def repository_request(name: str, own_tags: Mapping[str, str]) -> dict[str, Any]
 def alarm_request(endpoint: str, surroundings: Surroundings, variant: str = VARIANT) -> dict[str, Any]:
     """PutMetricAlarm of CloudWatch: any answer of 5xx in a minute, which undoes an update under way."""
     return {
-        "AlarmName": alarm_name(endpoint),
+        "AlarmName": alarm_name(endpoint, variant),
         "AlarmDescription": f"Errors of the endpoint {endpoint}, for the rollback of updates",
         "Namespace": "AWS/SageMaker",
         "MetricName": "Invocation5XXErrors",
@@ -252,5 +252,12 @@ def alarm_request(endpoint: str, surroundings: Surroundings, variant: str = VARI
     }
 
 
-def alarm_name(endpoint: str) -> str:
-    return f"sightline-{endpoint}-errors"
+def alarm_name(endpoint: str, variant: str = VARIANT) -> str:
+    """No endpoint's name has an underscore, so variants of one cannot be taken for another endpoint."""
+    return f"sightline-{endpoint}{'' if variant == VARIANT else f'_{variant}'}-errors"
+
+
+def weights_request(endpoint: str, weights: Mapping[str, float]) -> dict[str, Any]:
+    """UpdateEndpointWeightsAndCapacities: other shares of the requests, without new machines."""
+    desired = [{"VariantName": name, "DesiredWeight": float(weight)} for name, weight in weights.items()]
+    return {"EndpointName": endpoint, "DesiredWeightsAndCapacities": desired}

@@ -111,10 +111,11 @@ def deploying(scope: Scope) -> list[Statement]:
     group = scope.arn("logs", "log-group:/aws/sagemaker/Endpoints/*")
     made = ["Endpoint", "EndpointConfig", "Model"]
     actions = [f"sagemaker:{verb}{kind}" for kind in made for verb in ("Create", "Describe")]
+    updates = ["sagemaker:UpdateEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities"]
     return [
         *as_whom(scope),
         *sending(scope),
-        allow([*actions, "sagemaker:UpdateEndpoint", "sagemaker:AddTags"], *hosted(scope)),
+        allow([*actions, *updates, "sagemaker:AddTags"], *hosted(scope)),
         allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], group),
         allow(["cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"], scope.arn("cloudwatch", "alarm:sightline-*")),
         *scaling(),

@@ -26,7 +26,7 @@ from sightline.cloud.naming import OWNER, unique_name
 from sightline.cloud.requests import Surroundings
 from sightline.cloud.rules import MAX_TRANSFORM_MB
 from sightline.cloud.shapes import Call, require_valid
-from sightline.errors import RunError, SightlineError
+from sightline.errors import RunError, SightlineError, nearest
 from sightline.images import SUFFIXES
 from sightline.s3 import listing
 from sightline.s3.address import Address, parse
@@ -156,18 +156,22 @@ def model_of(
 
 
 def model_behind(account: Account, endpoint: str) -> str:
-    """The name of the model that an endpoint's first variant has.
+    """The name of the model that an endpoint's first variant has, or that of `NAME/VARIANT`.
 
     Raises:
-        SightlineError, RunError: there is no such endpoint.
+        SightlineError, RunError: there is no such endpoint or variant.
     """
-    now = describe_endpoint(account, endpoint)
+    name, _, variant = endpoint.partition("/")
+    now = describe_endpoint(account, name)
     if now is None:
         what = f"is no endpoint of account {account.id} in {account.region}"
         raise SightlineError(f"sagemaker://{endpoint}", what, "Check the name and AWS_REGION.")
     method, config = account.client("sagemaker").describe_endpoint_config, now["EndpointConfigName"]
     answer = send(method, endpoint, "sagemaker:DescribeEndpointConfig", EndpointConfigName=config)
-    return str(answer["ProductionVariants"][0]["ModelName"])
+    models = {str(one["VariantName"]): str(one["ModelName"]) for one in answer["ProductionVariants"]}
+    if variant and variant not in models:
+        raise SightlineError(f"sagemaker://{name}", f"has no variant {variant!r}", nearest(variant, list(models)))
+    return models[variant] if variant else next(iter(models.values()))
 
 
 @dataclass(frozen=True, slots=True)
