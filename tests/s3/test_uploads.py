@@ -48,6 +48,24 @@ def test_a_folder_goes_up_once_and_then_only_what_changed(bucket: Bucket, monkey
     assert bucket.get("out/annotations.json") == b"other"
 
 
+def test_what_a_key_encrypts_goes_up_once(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "made")
+    place = uploads.Address(BUCKET, "out")
+    uploads.upload_folder(storage.store(), tmp_path / "made", place)
+    monkeypatch.setattr(
+        uploads, "etag_of", lambda path, alike: "the file's own"
+    )  # with a key, ETags say nothing of the content
+    bucket.asked.clear()
+    uploads.upload_folder(storage.store(), tmp_path / "made", place)
+    assert sorted(bucket.asked) == ["HeadObject"] * 3 + ["ListObjectsV2"]
+    (tmp_path / "made" / "annotations.json").write_bytes(b"other")  # of the same length
+    (tmp_path / "made" / "images" / "a.jpg").write_bytes(b"a larger picture")
+    bucket.asked.clear()
+    uploads.upload_folder(storage.store(), tmp_path / "made", place)
+    assert (bucket.asked.count("PutObject"), bucket.asked.count("CreateMultipartUpload")) == (2, 0)
+    assert bucket.get("out/annotations.json") == b"other"
+
+
 def test_what_was_cut_off_goes_on_with_the_rest(bucket: Bucket, tmp_path: Path) -> None:
     for number in range(60):
         (tmp_path / f"{number}.jpg").write_bytes(str(number).encode())

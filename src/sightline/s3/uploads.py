@@ -13,9 +13,12 @@ from sightline.images import SUFFIXES
 from sightline.s3.address import Address
 from sightline.s3.connection import Store
 from sightline.s3.failures import Failure, failure
-from sightline.s3.listing import below
+from sightline.s3.listing import Entry, below
 from sightline.s3.objects import PART_BYTES
 from sightline.s3.transfers import Meter, run_all
+
+DIGEST = "sightline-md5"
+"""Metadata of every object that is sent: the file's MD5 in hexadecimal digits."""
 
 
 @contextlib.contextmanager
@@ -56,13 +59,37 @@ def upload_folder(store: Store, folder: Path, to: Address) -> None:
     """Everything below `folder` under the same names below `to`; pictures first, so that no labels are there without them."""
     files = {to.below(path.relative_to(folder).as_posix()): path for path in files_below(folder)}
     try:
-        there = {entry.address: entry.etag for entry in below(store, to.as_folder())}
+        there = {entry.address: entry for entry in below(store, to.as_folder())}
     except SightlineError:  # no right to list: then everything is sent
         there = {}
-    changed = {address: path for address, path in files.items() if there.get(address) != etag_of(path, there.get(address, ""))}
+    other = {address: path for address, path in files.items() if address not in there or differs(path, there[address])}
+    alike = {address: path for address, path in other.items() if address in there and same_size(path, there[address])}
+    same = unchanged(store, alike)
+    changed = {address: path for address, path in other.items() if address not in same}
     pictures = {address: path for address, path in changed.items() if path.suffix.lower() in SUFFIXES}
     for batch in (pictures, {address: path for address, path in changed.items() if address not in pictures}):
         upload(store, batch)
+
+
+def differs(path: Path, entry: Entry) -> bool:
+    return not same_size(path, entry) or entry.etag != etag_of(path, entry.etag)
+
+
+def same_size(path: Path, entry: Entry) -> bool:
+    return path.stat().st_size == entry.size
+
+
+def unchanged(store: Store, files: dict[Address, Path]) -> set[Address]:
+    """Those whose object tells the file's own digest: the ETag of an object that a key encrypts is none. A request for each."""
+
+    def compare(address: Address) -> Path:
+        told = store.client.head_object(Bucket=address.bucket, Key=address.key, **store.payer()).get("Metadata", {})
+        return files[address] if told.get(DIGEST) == md5_of(files[address]) else Path()
+
+    if not files:
+        return set()
+    found, _ = run_all(store, files, compare, lambda address: address, "s3:GetObject", Meter("compared", len(files)))
+    return {address for address, path in found.items() if path == files[address]}
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -92,7 +119,7 @@ def upload(store: Store, files: dict[Address, Path]) -> None:
 
     def send(address: Address) -> Path:
         kind = mimetypes.guess_type(address.name)[0] or "application/octet-stream"
-        extra = {"ContentType": kind, **store.payer()}
+        extra = {"ContentType": kind, "Metadata": {DIGEST: md5_of(files[address])}, **store.payer()}
         store.client.upload_file(
             os.fspath(files[address]), address.bucket, address.key, ExtraArgs=extra, Config=config, Callback=meter.told
         )
@@ -104,15 +131,18 @@ def upload(store: Store, files: dict[Address, Path]) -> None:
         raise type(listed[0].error()).collected([failed.problem for failed in listed])
 
 
+def md5_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def etag_of(path: Path, alike: str) -> str:
     """The ETag that S3 gives to this file: its MD5, or that of its parts' MD5s where `alike` is of that form.
 
-    Encrypted objects have others, so they are sent again.
+    Objects that a key encrypts have others (see `unchanged`).
     """
-    if not alike:
-        return ""
+    if "-" not in alike:
+        return f'"{md5_of(path)}"'
     with path.open("rb") as file:
-        if "-" not in alike:
-            return f'"{hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()}"'
         digests = [hashlib.md5(part, usedforsecurity=False).digest() for part in iter(lambda: file.read(PART_BYTES), b"")]
     return f'"{hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"'
