@@ -33,6 +33,7 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", he
 Subnets = Annotated[str, typer.Option("--subnets", metavar="ID,...", help="Of a VPC, with --security-groups.")]
 Groups = Annotated[str, typer.Option("--security-groups", metavar="ID,...", help="Of a VPC, with --subnets.")]
 Kms = Annotated[str, typer.Option("--kms-key", metavar="ID|ARN", help="Encrypts volumes and results.")]
+Images = Annotated[str, typer.Option("--images", metavar="DIR", help="Of bare label files: their pictures; also s3://.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the whole requests, make nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 PriceOption = Annotated[
@@ -56,7 +57,10 @@ TEXT_OPTIONS = ("config", "weights")
 def train(
     overrides: Overrides = None,
     *,
-    data: Annotated[str, typer.Option("--data", metavar="DIR", help="A dataset folder, sent where it changed; or s3://.")],
+    data: Annotated[
+        str, typer.Option("--data", metavar="DIR|FILE", help="A dataset folder or label files, sent where changed; or s3://.")
+    ],
+    images: Images = "",
     config: Config = "small",
     weights: Weights = None,
     name: Annotated[str, typer.Option("--name", help="The job's name begins with it. Default: the data's.")] = "",
@@ -98,10 +102,10 @@ def train(
 
     log_to_stderr()
     given = train_options(["--config", config, *([] if weights is None else ["--weights", weights]), *(overrides or [])])
-    require_local_data(data, str(given.get("split", "train")))
+    require_local_data(data, images, str(given.get("split", "train")))
     require_new(output)
     if local is not None:
-        show(*train_here(local, data, given, output, as_json))
+        show(*train_here(local, data, images, given, output, as_json))
         return
     account = open_account()
     with files_of(given) as (hyperparameters, files):
@@ -119,6 +123,7 @@ def train(
             kms_key=kms_key,
             own_tags=own_tags(tag),
             input_mode="FastFile" if fast_file else "File",
+            pictures=images,
         )
         plan = jobs.plan_training(account, asked, os.environ, datetime.now(UTC), note)
         for line in plan.warnings:
@@ -146,14 +151,15 @@ def require_new(output: Path | None) -> None:
 
 
 def train_here(
-    root: Path, data: str, given: dict[str, object], output: Path | None, as_json: bool
+    root: Path, data: str, images: str, given: dict[str, object], output: Path | None, as_json: bool
 ) -> "tuple[str, bool, dict[str, object]]":
     """What to show of a training by the container's entry point in `root`, laid out as /opt/ml. AWS is not asked."""
-    from sightline.cloud.jobs import DATA_CHANNEL
+    from sightline.cloud.jobs import DATA_CHANNEL, PICTURES_CHANNEL
     from sightline.containers import local as twin
 
+    pictures = {PICTURES_CHANNEL: images} if images else {}
     with files_of(given) as (hyperparameters, files):
-        left = twin.train(root, channels={DATA_CHANNEL: data, **files}, hyperparameters=hyperparameters)
+        left = twin.train(root, channels={DATA_CHANNEL: data, **pictures, **files}, hyperparameters=hyperparameters)
     if output is not None:
         gather([left.model, left.output], output)
     told = f"{output or left.model}\n  the same on SageMaker: leave out --local"
@@ -283,17 +289,64 @@ def open_account() -> "Account":
     return open_from(os.environ)
 
 
-def require_local_data(data: str, split: str) -> None:
-    """Nothing, if a folder here is a sound data set: that is told before anything is sent. S3 is not looked into.
+def require_local_data(data: str, images: str, split: str) -> None:
+    """Nothing, if what is here is a sound data set, or label files with all their pictures. S3 is not looked into.
 
     Raises:
-        DatasetError: it is none, or faulty.
+        DatasetError, LabelError: it is none, or faulty: told before anything is sent.
     """
     from sightline.dataset.folder import open_part, require_sound
+    from sightline.errors import SightlineError
     from sightline.storage import is_remote
 
-    if not is_remote(data):
+    if is_remote(data):
+        return
+    if has_parts(data):
+        if images:
+            raise SightlineError("--images", f"is for label files, and {data} is a data set", "Leave it out.")
         require_sound(open_part(data, split))
+    else:
+        require_labels(Path(data), images)
+
+
+def has_parts(data: str) -> bool:
+    """Whether a folder here is a data set; label files are none yet, and the container divides them."""
+    from sightline.dataset.folder import parts_of
+
+    path = Path(data)
+    return not path.exists() or (path.is_dir() and any(True for _ in parts_of(path)))
+
+
+def require_labels(given: Path, images: str) -> None:
+    """Nothing, if label files can be read and every picture that they name is on S3, in `images`, or in the folder `given`.
+
+    Raises:
+        DatasetError, LabelError: all that is wrong.
+    """
+    from sightline import labels
+    from sightline.cloud.jobs import DATA_CHANNEL
+    from sightline.containers.channels import label_files
+    from sightline.containers.opt_ml import Channel
+    from sightline.dataset.pictures import locate
+    from sightline.errors import DatasetError
+    from sightline.labels import ReadOptions
+    from sightline.storage import is_remote
+
+    try:
+        files = [given] if given.is_file() else label_files(Channel(DATA_CHANNEL, given))
+    except DatasetError as error:
+        raise DatasetError(given, error.what, error.fix) from error
+    folder = Path(images) if images and not is_remote(images) else None if given.is_file() else given
+    read = labels.read_with(files, ReadOptions(images=folder))
+    others = [one for one in read.dataset.images if one.file_name not in read.pictures and not is_remote(one.source)]
+    if is_remote(images) or not others:
+        return
+    if folder is None:
+        what = f"names {len(others):,} pictures that are not on S3, and it is sent alone"
+        raise DatasetError(given, what, "Name their folder with --images.")
+    problems = locate(others, [folder]).problems
+    if problems:
+        raise DatasetError.collected(list(problems.values()))
 
 
 def train_options(words: list[str]) -> dict[str, object]:

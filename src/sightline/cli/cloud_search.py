@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli import cloud
-from sightline.cli.cloud import AsJson, Bucket, DryRun, Groups, Kms, PriceOption, Role, Subnets, Tags, listed, own_tags
+from sightline.cli.cloud import AsJson, Bucket, DryRun, Groups, Images, Kms, PriceOption, Role, Subnets, Tags, listed, own_tags
 from sightline.cli.console import here, log_to_stderr, note, show
 from sightline.cli.train import Config, Overrides, Weights
 
@@ -32,7 +32,10 @@ EVALUATIONS = 4
 def tune(
     overrides: Overrides = None,
     *,
-    data: Annotated[str, typer.Option("--data", metavar="DIR", help="A dataset folder, sent where it changed; or s3://.")],
+    data: Annotated[
+        str, typer.Option("--data", metavar="DIR|FILE", help="A dataset folder or label files, sent where changed; or s3://.")
+    ],
+    images: Images = "",
     space: Annotated[
         list[str],
         typer.Option(
@@ -83,7 +86,7 @@ def tune(
     words = ["--config", config, *([] if weights is None else ["--weights", weights]), *(overrides or [])]
     given = cloud.train_options(words)
     cloud.require_new(output)
-    cloud.require_local_data(data, str(given.get("split", "train")))
+    cloud.require_local_data(data, images, str(given.get("split", "train")))
     found = read_space(space, given, pictures_of(data, given))
     account = cloud.open_account()
     with cloud.files_of({**given, **found.hyperparameters, "metric": metric}) as (hyperparameters, files):
@@ -101,6 +104,7 @@ def tune(
             kms_key=kms_key,
             own_tags=own_tags(tag),
             input_mode="FastFile" if fast_file else "File",
+            pictures=images,
         )
         seed = int(str(given["seed"])) if "seed" in given else None
         asked = searches.Asked(training, found.ranges, metric, trials, parallel, strategy, prune, seed)
@@ -114,7 +118,9 @@ def tune(
     if not wait:
         show(f"{plan.name}\n  follow it: sightline cloud logs {plan.name}", as_json, {"name": plan.name})
         return
-    finish_search(account, plan.name, output, price_per_hour, as_json, ["--data", data, *words])
+    finish_search(
+        account, plan.name, output, price_per_hour, as_json, ["--data", data, *(["--images", images] if images else []), *words]
+    )
 
 
 def finish_search(
@@ -166,7 +172,7 @@ def best_words(values: Mapping[str, str]) -> list[str]:
 
 
 def pictures_of(data: str, given: Mapping[str, object]) -> int:
-    """How many pictures a local folder trains on, which has to have a part to measure on; 0 of one on S3.
+    """How many pictures a local folder trains on, which has to have a part to measure on; 0 of one on S3, and of label files.
 
     Raises:
         DatasetError, ConfigError: it has no part that trainings could be compared on.
@@ -176,7 +182,7 @@ def pictures_of(data: str, given: Mapping[str, object]) -> int:
     from sightline.errors import ConfigError
     from sightline.storage import is_remote
 
-    if is_remote(data):
+    if is_remote(data) or not cloud.has_parts(data):
         return 0
     if validation_part(data, str(given.get("validate-on", "val"))) is None:
         raise ConfigError(data, "has no part 'val', and trainings are compared on it", "Name one with --validate-on.")

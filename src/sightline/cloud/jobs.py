@@ -22,8 +22,8 @@ from sightline.storage import is_remote, store
 PREFIX = "sightline/"
 """Of all that Sightline keeps in a bucket."""
 
-DATA_CHANNEL = "training"
-"""The channel of the data set."""
+DATA_CHANNEL, PICTURES_CHANNEL = "training", "images"
+"""The channels of the data set, and of the pictures that bare label files name."""
 
 IMAGE_VARIABLE, REPOSITORY = "SIGHTLINE_TRAIN_IMAGE", "sightline-train"
 
@@ -47,7 +47,8 @@ LAST_LOOKS = 3
 class Asked:
     """What somebody wants trained.
 
-    data:            a folder here, or its s3:// address
+    data:            a folder or a label file here, or the folder's s3:// address
+    pictures:        of label files: a folder here, or its s3:// address; empty where they are beside them or on S3
     name:            the job's name begins with it
     hyperparameters: what `sightline train` gets there
     files:           channel -> file that an option names, sent along
@@ -66,6 +67,7 @@ class Asked:
     kms_key: str = ""
     own_tags: Mapping[str, str] = field(default_factory=dict)
     input_mode: str = "File"
+    pictures: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +112,14 @@ def plan_training(
     name = unique_name(asked.name, moment, longest)
     uploads = {path: f"s3://{bucket}/{PREFIX}jobs/{name}/{channel}/{path.name}" for channel, path in asked.files.items()}
     channels = {channel: f"s3://{bucket}/{PREFIX}jobs/{name}/{channel}/" for channel in asked.files}
-    if is_remote(asked.data):
-        require_data(account, asked.data)
-        channels[DATA_CHANNEL] = asked.data if asked.data.endswith("/") else f"{asked.data}/"
-    else:
-        folder = Path(asked.data)
-        channels[DATA_CHANNEL] = f"s3://{bucket}/{PREFIX}data/{data_name(account, folder)}/"
-        uploads = {folder: channels[DATA_CHANNEL], **uploads}
+    for channel, given in ((DATA_CHANNEL, asked.data), (PICTURES_CHANNEL, asked.pictures)):
+        if is_remote(given):
+            require_data(account, given)
+            channels[channel] = given if given.endswith("/") else f"{given}/"
+        elif given:
+            path = Path(given)
+            channels[channel] = f"s3://{bucket}/{PREFIX}data/{data_name(account, path)}/"
+            uploads = {path: f"{channels[channel]}{path.name if path.is_file() else ''}", **uploads}
     surroundings = Surroundings(role, asked.subnets, asked.security_groups, asked.kms_key, asked.own_tags)
     request = training_request(
         name,
@@ -133,7 +136,7 @@ def plan_training(
 
 
 def data_name(account: Account, folder: Path) -> str:
-    """Where a folder's copy lies: the same for the same folder and person, so that only what changed is sent again."""
+    """Where the copy of a folder or file lies: the same for the same one and person, so that only what changed is sent again."""
     whole = folder.resolve()
     digest = hashlib.sha256(f"{account.caller}\n{whole}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{whole.name}-{digest}"
