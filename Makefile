@@ -7,12 +7,13 @@ SHARED ?= ../shared
 PROCESSES ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint accept benchmark clean
+.PHONY: help demo test lint accept images benchmark clean
 
 help:
 	@echo "make demo       labels to a served detector, on a small set that it draws itself (about 4 minutes on two cores)"
 	@echo "make test       style, types, import rules and all tests"
 	@echo "make accept     black-box checks of the installed command against reference data in $(SHARED)"
+	@echo "make images     the container images built and run for real (root, buildah, debootstrap; half an hour, 40 GB of disk)"
 	@echo "make benchmark  speed, side by side with its peers"
 	@echo "make clean      remove the virtual environment and caches"
 
@@ -55,6 +56,9 @@ accept: $(VENV)/.test
 		$(wildcard $(SHARED)/data/manifests/*.manifest) $(SHARED)/data/bees/output.manifest $(SHARED)/data/cats/output.manifest
 	$(BIN)/python $(SHARED)/accept/scores.py --sightline $(BIN)/sightline
 	$(BIN)/python $(SHARED)/accept/server.py --sightline $(BIN)/sightline
+
+images: $(VENV)/.test
+	SIGHTLINE_IMAGES=1 $(BIN)/python -m pytest -s tests/containers/test_images.py
 
 benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/import_manifest.py

@@ -7,19 +7,17 @@
 # TORCH_INDEX  where PyTorch's wheels of another CUDA version, or for the CPU alone, come from; empty: pip's own index
 ARG BASE=python:3.12-slim
 
-FROM ${BASE} AS build
+FROM ${BASE}
 ARG TORCH_INDEX=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY containers/constraints.txt /tmp/constraints.txt
 RUN python3 -m venv /opt/sightline \
     && /opt/sightline/bin/pip install --constraint /tmp/constraints.txt ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch torchvision
+# A layer of its own, so that another version of Sightline leaves PyTorch's gigabytes where they are, here and in the registry.
 COPY . /tmp/source
-RUN /opt/sightline/bin/pip install --constraint /tmp/constraints.txt "/tmp/source[serve,aws]"
-
-FROM ${BASE}
+RUN /opt/sightline/bin/pip install --constraint /tmp/constraints.txt "/tmp/source[serve,aws]" && rm -r /tmp/source
 LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true \
       com.amazonaws.sagemaker.capabilities.multi-models=true
-COPY --from=build /opt/sightline /opt/sightline
 RUN ln -s /opt/sightline/bin/sightline-serve /usr/local/bin/serve \
     && ln -s /opt/sightline/bin/sightline /usr/local/bin/sightline
 ENV PATH=/opt/sightline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -7,19 +7,17 @@
 # EXTRAS       of Sightline: aws (s3://), report (plots), track (TensorBoard, MLflow)
 ARG BASE=python:3.12-slim
 
-FROM ${BASE} AS build
+FROM ${BASE}
 ARG TORCH_INDEX=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY containers/constraints.txt /tmp/constraints.txt
 RUN python3 -m venv /opt/sightline \
     && /opt/sightline/bin/pip install --constraint /tmp/constraints.txt ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch torchvision
-# Up to here as in serve.Dockerfile, so that PyTorch is installed once for both.
+# Up to here as in serve.Dockerfile: PyTorch is installed once for both.
 ARG EXTRAS=aws,report,track
+# A layer of its own, so that another version of Sightline leaves PyTorch's gigabytes where they are, here and in the registry.
 COPY . /tmp/source
-RUN /opt/sightline/bin/pip install --constraint /tmp/constraints.txt "/tmp/source[${EXTRAS}]"
-
-FROM ${BASE}
-COPY --from=build /opt/sightline /opt/sightline
+RUN /opt/sightline/bin/pip install --constraint /tmp/constraints.txt "/tmp/source[${EXTRAS}]" && rm -r /tmp/source
 RUN ln -s /opt/sightline/bin/sightline-train /usr/local/bin/train \
     && ln -s /opt/sightline/bin/sightline /usr/local/bin/sightline
 ENV PATH=/opt/sightline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NVIDIA_DRIVER_CAPABILITIES=compute,utility
