@@ -70,7 +70,7 @@ def test_an_unfinished_run_answers_with_its_last_checkpoint(run: Run, tmp_path: 
     for name in ("config.yaml", "run.json", "model_0000001.pth"):
         (folder / name).write_bytes((run.folder / name).read_bytes())
     (folder / "last_checkpoint").write_text("model_0000001.pth", encoding="utf-8")
-    early = load_model(folder, runtime="torch-plain")
+    early = load_model(folder, runtime="torch", optimize=False)
     weights = torch.load(run.folder / "model_0000001.pth", weights_only=True)["model"]
     detector = a_detector()
     detector.load_state_dict(weights)
@@ -81,7 +81,7 @@ def test_detectron2s_own_folder(shared: Path) -> None:
     folder = shared / "golden" / "faster_rcnn_fpn"
     model = load_model(folder)
     assert model.class_names == tuple(f"class {index}" for index in range(7))
-    assert model.facts.keys() == {"runtime"}
+    assert model.facts.keys() == {"runtime", "precision"}
     (expected, *_) = json.loads((folder / "inference.json").read_text(encoding="utf-8"))["images"]
     (found,) = model.predict([read_image(shared / "data" / "coco_tiny" / "train2017" / expected["file"])])
     np.testing.assert_allclose(found.scores[:3], expected["instances"]["scores"][:3], atol=1e-4)
@@ -200,10 +200,21 @@ def test_names_of_a_model_that_brings_none(overrides: tuple[str, ...], first: st
 
 
 def test_in_torch_a_model_is_optimised_unless_it_is_not_to_be(run: Run) -> None:
-    usual, plain = load_model(run.folder, runtime="torch"), load_model(run.folder, runtime="torch-plain")
+    usual, plain = load_model(run.folder), load_model(run.folder, optimize=False)
     assert isinstance(usual.predict, OptimizedPredictor) and not isinstance(plain.predict, OptimizedPredictor)
     assert str(usual.facts["runtime"]).endswith(", optimised") and not str(plain.facts["runtime"]).endswith("optimised")
-    assert not isinstance(load_model(run.folder, runtime="torch", optimize=False).predict, OptimizedPredictor)
     for one, other in zip(answers(usual), answers(plain), strict=True):
         np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_half_precision_is_told_and_insisted_on(run: Run, tmp_path: Path) -> None:
+    model = load_model(run.folder, device="cpu", precision="bf16")
+    assert isinstance(model.predict, OptimizedPredictor) and model.facts["precision"] == "bf16"
+    folder = by_hand(tmp_path / "model")
+    state = a_detector().state_dict()
+    torch.save(
+        {"model": state | {name: weight * 1e30 for name, weight in state.items() if "stem" in name}}, folder / "model.pth"
+    )
+    with pytest.raises(ConfigError, match=r"precision: fp16 cannot be used for this model here: .* fp32 is the usual one"):
+        load_model(folder, device="cpu", precision="fp16")

@@ -77,7 +77,7 @@ def test_only_the_models_tensors_travel(run: Run, tmp_path: Path) -> None:
 def test_files_from_anywhere(tmp_path: Path) -> None:
     packed = pack_files(weights_file(tmp_path), config_file(tmp_path), tmp_path / "m.tar.gz", ["Hund", "Katze ß"])
     model = load_model(packed.path)
-    assert (model.class_names, model.facts.keys()) == (("Hund", "Katze ß"), {"runtime"})
+    assert (model.class_names, model.facts.keys()) == (("Hund", "Katze ß"), {"runtime", "precision"})
 
 
 def test_a_config_on_a_base_travels_written_out(tmp_path: Path) -> None:

@@ -181,6 +181,14 @@ def test_half_precision_that_overflows_is_refused(caplog: pytest.LogCaptureFixtu
     assert "(fp16) is not used" in caplog.text
 
 
+def test_who_insists_gets_an_error() -> None:
+    plain = a_predictor(*WIDE)
+    with torch.no_grad():
+        plain.detector.get_submodule("backbone.bottom_up.stem.conv1").weight.mul_(1e5)
+    with pytest.raises(ConfigError, match=r"precision: fp16 cannot be used for this model here: backbone .* fp32 is"):
+        optimized(plain, "fp16", insist=True)
+
+
 def test_no_such_precision() -> None:
     with pytest.raises(ConfigError, match=r"'int4' is none. Use one of fp32, fp16, bf16"):
         optimized(a_predictor(), "int4")

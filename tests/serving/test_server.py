@@ -9,15 +9,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from builders import C4, CASCADE, DC5, MASKS, PROPOSALS_ONLY, RETINANET, a_config, a_detector
 
+from sightline.config.yaml_dialect import dump
 from sightline.errors import BundleError, MissingDependencyError, RunError
 from sightline.images import shortest_edge_size
 from sightline.records import ImageSize, Model
-from sightline.serving.server import WARM_SIZE, address_of, listen, running, serve, warm
+from sightline.serving.server import WARM_SIZE, address_of, listen, load_bundle, named, running, serve, warm
+from sightline.serving.worker import Job, loaded
 
 JPEG = {"Content-Type": "image/jpeg"}
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
@@ -227,3 +231,14 @@ def test_every_detector_takes_the_warm_up(overrides: tuple[str, ...]) -> None:
 def test_importing_the_server_needs_neither_torch_nor_its_extras() -> None:
     blocked = "import sys; sys.modules.update(dict.fromkeys(['torch', 'uvicorn', 'starlette']));"
     subprocess.run([sys.executable, "-c", f"{blocked} import sightline.serving.server"], check=True)
+
+
+@pytest.mark.parametrize(("options", "told"), [({}, "optimised"), ({"runtime": "torch", "optimize": False}, "CPU")])
+def test_a_model_process_loads_as_it_was_asked(options: dict[str, object], told: str, tmp_path: Path) -> None:
+    """Over its command line, which is JSON."""
+    torch.save({"model": a_detector().state_dict()}, tmp_path / "model.pth")
+    (tmp_path / "config.yaml").write_text(dump(a_config("MODEL.DEVICE", "cpu")), encoding="utf-8")
+    job = Job(str(tmp_path), "cpu", None, ("a", "b"), *named(partial(load_bundle, **options)))
+    model = loaded(Job(**json.loads(job.text())))
+    assert str(model.facts["runtime"]).endswith(told)
+    assert model.class_names == ("a", "b")

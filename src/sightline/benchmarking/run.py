@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from sightline.downloads import cache_folder
 from sightline.errors import ConfigError, Problem, RunError
 from sightline.images import read_image
 from sightline.records import Model
+from sightline.runtimes.asked import Execution
 from sightline.storage import output_path
 
 BATCH_SIZES = (1, 2, 4, 8)
@@ -52,7 +53,7 @@ class Asked:
     clients: tuple[int, ...] = CLIENTS
     start_runs: int = 3
     device: str = "auto"
-    runtime: str = "auto"
+    execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
         """Raises ConfigError with everything that is wrong."""
@@ -142,7 +143,7 @@ def measure_local(target: str, pictures: Sequence[Path], asked: Asked, command: 
     """A model on this machine."""
     load = list(os.getloadavg())  # before this adds to it
     say(f"loading {target}")
-    loaded = targets.open_local(target, asked.device, asked.runtime)
+    loaded = targets.open_local(target, asked.device, asked.execution)
     rig = local.Rig(loaded.model, pictures, asked.samples, asked.limit_s, asked.warm_up)
     say("warming up")
     runs, steady = local.warm_up(rig)
@@ -158,7 +159,7 @@ def measure_local(target: str, pictures: Sequence[Path], asked: Asked, command: 
     begun = None
     if asked.start_runs:
         say(f"{asked.start_runs} starts in fresh processes")
-        begun = start.measure(target, pictures[0], asked.device, asked.runtime, asked.start_runs)
+        begun = start.measure(target, pictures[0], asked.device, asked.execution, asked.start_runs)
     received = answer_bytes(loaded.model, pictures[0])
     stages = [stage for stage in local.STAGES if stage in taken[0]]
     return Result(

@@ -9,13 +9,14 @@ from pathlib import Path
 from sightline.benchmarking.results import Start
 from sightline.benchmarking.spread import spread
 from sightline.errors import RunError
+from sightline.runtimes.asked import Execution
 
 LIMIT_S = 600.0
 CHILD = """
 import json, sys, time
 began = time.perf_counter()
 from sightline.bundle.load import load_model
-model = load_model(sys.argv[1], device=sys.argv[3], runtime=sys.argv[4])
+model = load_model(sys.argv[1], device=sys.argv[3], **json.loads(sys.argv[4]))
 loaded = time.perf_counter()
 from pathlib import Path
 from sightline import wire
@@ -28,7 +29,7 @@ print(json.dumps({"load_s": loaded - began}), flush=True)
 """
 
 
-def measure(reference: str, picture: Path, device: str, runtime: str, runs: int) -> Start:
+def measure(reference: str, picture: Path, device: str, execution: Execution, runs: int) -> Start:
     """Fresh processes of this Python, one after the other, from their start to their first answer on stdout.
 
     The model's file and the libraries are in the system's cache of files by then; on a machine just switched on they are not.
@@ -39,7 +40,7 @@ def measure(reference: str, picture: Path, device: str, runtime: str, runs: int)
     answered, loaded = [], []
     for _ in range(runs):
         began = time.perf_counter()
-        command = [sys.executable, "-c", CHILD, reference, str(picture), device, runtime]
+        command = [sys.executable, "-c", CHILD, reference, str(picture), device, json.dumps(execution.options())]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -10,6 +10,7 @@ from pathlib import Path
 from sightline import wire
 from sightline.errors import RequestError, SightlineError
 from sightline.records import Model
+from sightline.runtimes.asked import Execution
 from sightline.storage import is_remote
 
 SAGEMAKER = "sagemaker://"
@@ -69,11 +70,13 @@ class Local:
     model_bytes: int
 
 
+USUAL = Execution()
+
 OpenEndpoint = Callable[[str], Served]
 """`sagemaker://NAME` -> the endpoint."""
 
 
-def open_local(reference: str, device: str = "auto", runtime: str = "auto") -> Local:
+def open_local(reference: str, device: str = "auto", execution: Execution = USUAL) -> Local:
     """A run, bundle or Detectron2 folder, loaded.
 
     Raises:
@@ -82,7 +85,7 @@ def open_local(reference: str, device: str = "auto", runtime: str = "auto") -> L
     began = time.perf_counter()
     from sightline.bundle.load import load_model
 
-    model = load_model(reference, device=device, runtime=runtime)
+    model = load_model(reference, device=device, **execution.options())
     load_s = time.perf_counter() - began
     sha256, size = digest(reference)
     return Local(model, reference, device_of(model, device), load_s, sha256, size)

@@ -13,19 +13,19 @@ from sightline.config.schema import Config
 from sightline.config.yaml_dialect import flatten, load_values, parse_yaml
 from sightline.errors import BundleError
 from sightline.records import Model, Predict
-from sightline.runtimes.choice import Runtime, asked_runtime, installed
+from sightline.runtimes.asked import Execution
+from sightline.runtimes.choice import Runtime, installed
 
 LOG = logging.getLogger(__name__)
 
 COCO_SETS = {"coco_2014_train", "coco_2017_train"}
 """Detectron2's names of COCO's training sets; a configuration with one of them and 80 classes has COCO's classes."""
 
+PLAIN = Execution("torch", optimize=False)
+"""The weights, part by part as they were trained."""
+
 PROPOSALS = ("object",)
 """What a region of an RPN may hold; whatever classes it was trained on, it tells none apart."""
-
-
-PLAIN = "torch-plain"
-"""The runtime that runs the weights as they were trained, part by part."""
 
 
 def load_model(
@@ -37,6 +37,7 @@ def load_model(
     runtime: str = "auto",
     threads: int | None = None,
     optimize: bool = True,
+    precision: str = "fp32",
 ) -> Model:
     """A run folder, a bundle (archive or folder), or a folder with Detectron2's `model_final.pth` and `config.yaml`.
 
@@ -46,16 +47,16 @@ def load_model(
     class_names:     instead of those it brings; needed for Detectron2 folders, which bring none
     runtime:         "torch" runs the weights; "onnx" and "openvino" run `model.onnx`, without torch; "auto" takes what is
                      installed and usually the fastest (docs/runtimes.md)
-    optimize:        in torch, rebuild the detector for speed, where that gives the same answers (docs/predict.md);
-                     the runtime "torch-plain" is "torch" without that
     threads:         that one prediction uses in ONNX Runtime and OpenVINO; None: all cores. torch has its own number
+    optimize:        in torch, rebuild the detector for speed, where that gives the same answers (docs/predict.md)
+    precision:       "fp32"; "fp16" or "bf16" in torch, for GPUs, an error where its answers differ too much
 
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded; the message says which part and why.
         MissingDependencyError: what it needs is not installed.
     """
-    optimize = optimize and runtime != PLAIN
-    asked = asked_runtime("torch" if runtime == PLAIN else runtime)
+    execution = Execution(runtime, optimize, precision)
+    asked = execution.asked
     files = read_model_files(reference, graph_first=wants_graph(asked, device))
     chosen = runtime_for(files, config_of(files), asked, device)
     if chosen == "torch" and files.left_out is not None:
@@ -67,7 +68,7 @@ def load_model(
         class_names=class_names,
         runtime=chosen,
         threads=threads,
-        optimize=optimize,
+        execution=execution,
     )
     LOG.info("%s runs in %s", reference, model.facts["runtime"])
     return model
@@ -81,28 +82,28 @@ def model_from(
     class_names: Sequence[str] | None,
     runtime: Runtime = "torch",
     threads: int | None = None,
-    optimize: bool = False,
+    execution: Execution = PLAIN,
 ) -> Model:
-    """`load_model` of files that are in memory already."""
+    """`load_model` of files that are in memory already, for `runtime`."""
     config = config_of(files)
     if score_threshold is not None:
         config = with_score_threshold(config, score_threshold)
     brought = manifest_names(files) or (() if runtime == "torch" else files.told().classes)
     names = names_for(config, class_names or brought, files.where)
     facts = {key: files.manifest[key] for key in ("training", "scores", "thresholds") if key in files.manifest}
-    predictor, running = (
-        torch_predictor(files, config, device, optimize=optimize)
+    predictor, ran_by = (
+        torch_predictor(files, config, device, execution)
         if runtime == "torch"
         else graph_predictor(
             files, config, runtime, device=device, threshold=score_threshold, classes=len(names), threads=threads
         )
     )
-    facts |= {"runtime": running} | ({} if runtime == "torch" else {"precision": files.told().precision})
+    facts |= {"runtime": ran_by, "precision": execution.precision if runtime == "torch" else files.told().precision}
     thresholds = usable_thresholds(files, manifest_names(files) or names) if score_threshold is None else None
     return Model(predictor, names, files.where, facts, proposes=proposes_only(config), thresholds=thresholds)
 
 
-def torch_predictor(files: Files, config: Config, device: str, *, optimize: bool) -> tuple[Predict, str]:
+def torch_predictor(files: Files, config: Config, device: str, execution: Execution) -> tuple[Predict, str]:
     """(the predictor of the weights, what runs it). torch is imported here, where nothing else will do.
 
     Raises:
@@ -113,7 +114,7 @@ def torch_predictor(files: Files, config: Config, device: str, *, optimize: bool
         raise no_torch(files.where)
     from sightline.bundle.weights import predictor_of
 
-    return predictor_of(files, config, device, optimize=optimize)
+    return predictor_of(files, config, device, execution)
 
 
 def config_of(files: Files) -> Config:

@@ -1,6 +1,7 @@
 """The weights of a model's files to torch's predictor. The only module of loading that brings torch."""
 
 import io
+import logging
 
 import torch
 
@@ -10,17 +11,20 @@ from sightline.model.build import build_detector, build_predictor
 from sightline.model.checkpoint import Unfilled, load_exactly, parse_checkpoint, state_dict_of
 from sightline.model.optimized import optimized
 from sightline.model.predictor import Predictor
+from sightline.runtimes.asked import Execution
 from sightline.tensors import choose_device
 
+LOG = logging.getLogger(__name__)
 
-def predictor_of(files: Files, config: Config, device: str, *, optimize: bool) -> tuple[Predictor, str]:
+
+def predictor_of(files: Files, config: Config, device: str, execution: Execution) -> tuple[Predictor, str]:
     """(the predictor, what runs it, for people).
 
-    config:   that of the files, perhaps with another score threshold
-    optimize: rebuild the detector for speed, where that gives the same answers (docs/predict.md)
+    config:  that of the files, perhaps with another score threshold
+    execution: a precision other than fp32 is an error where it cannot be had; fp32 falls back on the plain detector
 
     Raises:
-        ConfigError, CheckpointError: the configuration is not supported, or the weights are not of it.
+        ConfigError, CheckpointError: the configuration is not supported, or the weights are not of it; or see `execution`.
     """
     with Unfilled():
         detector = build_detector(config, f"{files.where}: config.yaml")
@@ -30,7 +34,10 @@ def predictor_of(files: Files, config: Config, device: str, *, optimize: bool) -
     detector.to(place)
     name = "CPU" if place.type == "cpu" else str(place).upper()
     predictor = plain = build_predictor(detector, config)
-    if optimize:
-        predictor = optimized(plain)
+    if execution.optimize:
+        asked_for = execution.precision != "fp32"
+        if asked_for and place.type == "cpu":
+            LOG.warning("%s on a CPU is slower than fp32 unless its instructions include it.", execution.precision)
+        predictor = optimized(plain, execution.precision, insist=asked_for)
     how = "" if predictor is plain else ", optimised"
     return predictor, f"torch {torch.__version__.partition('+')[0]}, {name}{how}"

@@ -8,6 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from sightline.cli.console import here, log_to_stderr, note, show
+from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision
+from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
     from sightline.benchmarking.targets import Served
@@ -72,7 +74,9 @@ def run(
     start: Annotated[bool, typer.Option("--start/--no-start", help="Also the start of a fresh process.")] = True,
     start_runs: Annotated[int, typer.Option(min=1, help="Of those.")] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="auto, torch, onnx or openvino: what runs a model here.")] = "auto",
+    runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
+    optimize: Optimize = True,
+    precision: Precision = "fp32",
     instance_type: Annotated[
         list[str] | None, typer.Option("--instance-type", metavar="ml.NAME...", help="Also $ per 1,000 pictures at its price.")
     ] = None,
@@ -104,7 +108,7 @@ def run(
         clients=sizes(clients, CLIENTS),
         start_runs=start_runs if start else 0,
         device=device,
-        runtime=runtime,
+        execution=Execution(runtime, optimize, precision),
     )
     result = benchmark(
         target,
@@ -147,12 +151,13 @@ def endpoint_of(account: "Account", address: str) -> "Served":
     from sightline.cloud import endpoints
     from sightline.errors import RequestError, RunError
 
-    name = address.removeprefix(SAGEMAKER).strip("/")
-    facts = endpoints.facts_of(account, name)
+    name, _, variant = address.removeprefix(SAGEMAKER).strip("/").partition("/")
+    facts = endpoints.facts_of(account, name, variant)
     if facts.inputs:
         fix = "Measure a real-time endpoint of the same instance type, and plan with its result."
         raise RequestError(address, "answers later, through S3, so it has no latency to measure", fix)
     client, asked = account.client("sagemaker-runtime"), {"EndpointName": name, "Accept": wire.JSON}
+    asked |= {"TargetVariant": variant} if variant else {}
 
     def send(body: bytes, content_type: str) -> Answer:
         try:
@@ -164,9 +169,7 @@ def endpoint_of(account: "Account", address: str) -> "Served":
                 raise RunError(address, f"cannot be reached ({error!r})", "Check the network.") from error
             return Answer(int(status), b"", pause_s=1.0)
 
-    config = endpoints.describe(account, name) or {}
-    told = account.client("sagemaker").describe_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
-    kind = told["ProductionVariants"][0].get("InstanceType")
+    kind = endpoints.variant_config(account, f"{name}/{variant}" if variant else name).get("InstanceType")
     return Served(address, send, dict, False, dict(facts.model.get("facts", {})), kind)
 
 

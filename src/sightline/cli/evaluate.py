@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.console import log_to_stderr, show
-from sightline.cli.models import RUNTIME_HELP, RUNTIMES
+from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision
+from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
     from sightline.evaluation.analysis import Evaluation
@@ -45,6 +46,8 @@ def evaluate(
     listed: Annotated[int, typer.Option("--listed", min=0, help="False detections and misses in the JSON, at most.")] = 2000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
+    optimize: Optimize = True,
+    precision: Precision = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Print COCO's scores with intervals, a table per class, the kinds of error, and thresholds; compare two models.
@@ -57,13 +60,14 @@ def evaluate(
     log_to_stderr()
     check_store(store, wish, subjects)
     check_plots(plots, output, subjects)
+    execution = Execution(runtime, optimize, precision)
     measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples)
     with output_path(output, "A report") if output else nullcontext() as report:
         truth = copied_here(data, "The ground truth")
         if len(subjects) > 1:
-            values, text, page = compare_subjects(subjects, truth, split, report, device, runtime, measuring, listed, images)
+            values, text, page = compare_subjects(subjects, truth, split, report, device, execution, measuring, listed, images)
         else:
-            evaluation = evaluated(subjects[0], truth, split, report, device, runtime, measuring, listed)
+            evaluation = evaluated(subjects[0], truth, split, report, device, execution, measuring, listed)
             values, text = dict(evaluation.to_dict(listed)), evaluation.text()
             if store:
                 text += f"\n\n  {store_chosen(evaluation, subjects[0], f'{wish} at an overlap of {iou:g}, on {data} {split}')}"
@@ -142,13 +146,20 @@ def pictures_of(evaluation: "Evaluation", data: Path, split: str, images: str | 
 
 
 def evaluated(
-    subject: str, data: Path, split: str, output: Path | None, device: str, runtime: str, measuring: "Measuring", listed: int
+    subject: str,
+    data: Path,
+    split: str,
+    output: Path | None,
+    device: str,
+    execution: Execution,
+    measuring: "Measuring",
+    listed: int,
 ) -> "Evaluation":
     """What was measured of a COCO results file or a model."""
     if not subject.endswith(".json"):
         from sightline.cli.models import evaluate_model
 
-        return evaluate_model(subject, data, split, output, device, measuring, listed, runtime)
+        return evaluate_model(subject, data, split, output, device, measuring, listed, execution)
     from sightline.evaluation.analysis import write
 
     evaluation = evaluate_file(subject, open_truth(data, split), measuring)
@@ -179,7 +190,7 @@ def compare_subjects(
     split: str,
     output: Path | None,
     device: str,
-    runtime: str,
+    execution: Execution,
     measuring: "Measuring",
     listed: int,
     images: str | None,
@@ -197,7 +208,7 @@ def compare_subjects(
         if subject.endswith(".json"):
             evaluations.append(evaluate_file(subject, truth, measuring))
         else:
-            evaluations.append(examine(truth, model_results(subject, data, split, truth, device, runtime), measuring))
+            evaluations.append(examine(truth, model_results(subject, data, split, truth, device, execution), measuring))
     compared = [compare(evaluations[0], other) for other in evaluations[1:]]
     values: dict[str, object] = {
         "models": {one.name: one.to_dict(listed) for one in evaluations},

@@ -1,9 +1,13 @@
 """MODEL as every command takes it: a run, a bundle, Detectron2's folder, the address of a server, or `sagemaker://ENDPOINT`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sightline.cli.console import split_names
+from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +20,15 @@ if TYPE_CHECKING:
 REMOTE = ("http://", "https://", "sagemaker://")
 """Beginnings of models that answer from elsewhere."""
 
+USUAL = Execution()
 
 RUNTIME_HELP = "What runs the model: torch its weights, the others model.onnx, without torch."
-RUNTIMES = "auto|torch|torch-plain|onnx|openvino"
+RUNTIMES = "auto|torch|onnx|openvino"
+OPTIMIZE_HELP = "In torch: rebuilt for speed, compared with the plain model first."
+PRECISION_HELP = "In torch; fp16 and bf16 are for GPUs, and an error where answers differ too much."
+
+Optimize = Annotated[bool, typer.Option("--optimize/--no-optimize", help=OPTIMIZE_HELP)]
+Precision = Annotated[str, typer.Option(metavar="fp32|fp16|bf16", help=PRECISION_HELP)]
 
 
 def open_model(
@@ -27,7 +37,7 @@ def open_model(
     device: str = "auto",
     threshold: float | None = None,
     class_names: str | None = None,
-    runtime: str = "auto",
+    execution: Execution = USUAL,
     threads: int | None = None,
 ) -> "Model":
     """The detector behind `model`. class_names: "name,name,...", for one that does not carry its own; others: `load_model`."""
@@ -42,36 +52,43 @@ def open_model(
     from sightline.bundle.load import load_model
 
     names = split_names(class_names)
-    return load_model(model, device=device, score_threshold=threshold, class_names=names, runtime=runtime, threads=threads)
+    return load_model(
+        model, device=device, score_threshold=threshold, class_names=names, threads=threads, **execution.options()
+    )
 
 
 def evaluate_model(
-    model: str, data: Path, part: str, output: Path | None, device: str, measuring: "Measuring", listed: int, runtime: str
+    model: str,
+    data: Path,
+    part: str,
+    output: Path | None,
+    device: str,
+    measuring: "Measuring",
+    listed: int,
+    execution: Execution,
 ) -> "Evaluation":
     """What was measured of a model on a part of a dataset folder. A run folder keeps its own; others where `output` says."""
     from sightline.dataset.folder import open_part
     from sightline.examining import INFERENCE, examine
 
     own = Path(model) / INFERENCE if (Path(model) / "run.json").is_file() else None
-    opened = open_model(model, device=device, runtime=runtime)
+    opened = open_model(model, device=device, execution=execution)
     if measuring.wish is not None:
         check_classes(opened, "Leave out --choose: there are no classes to choose thresholds for.")
     return examine(opened, open_part(data, part), output or own, measuring, listed)
 
 
-def model_results(model: str, data: Path, part: str, truth: "Truth", device: str, runtime: str) -> "Results":
+def model_results(model: str, data: Path, part: str, truth: "Truth", device: str, execution: Execution) -> "Results":
     """What a model finds in a part of a dataset folder.
 
     Raises:
         ConfigError: it only proposes.
     """
-    from dataclasses import replace
-
     from sightline.dataset.folder import open_part
     from sightline.evaluation.predicting import detect_all, order_notes
     from sightline.evaluation.results import check_results, results_from
 
-    opened, detector = open_part(data, part), open_model(model, device=device, runtime=runtime)
+    opened, detector = open_part(data, part), open_model(model, device=device, execution=execution)
     check_classes(detector, "Evaluate it alone, and compare the recalls.")
     found = detect_all(detector, opened.dataset, opened.pictures)
     results = check_results(results_from(found, [category.id for category in opened.dataset.categories]), truth, model)
@@ -104,7 +121,7 @@ def open_workers(
     threshold: float | None = None,
     class_names: str | None = None,
     workers: int | None = None,
-    runtime: str = "auto",
+    execution: Execution = USUAL,
 ) -> "tuple[Model, list[Predict]]":
     """(the model, what to call side by side): a copy on each GPU for "auto" and "cuda", else one model again and again.
 
@@ -118,7 +135,7 @@ def open_workers(
 
     count = workers or min(cores(), MAX_WORKERS)
     threads = max(cores() // count, 1)
-    first = open_model(model, device=device, threshold=threshold, class_names=class_names, runtime=runtime, threads=threads)
+    first = open_model(model, device=device, threshold=threshold, class_names=class_names, execution=execution, threads=threads)
     if model.startswith(REMOTE):
         return first, [first.predict] * (workers or REQUESTS_AT_ONCE)
     if isinstance(first.predict, GraphPredictor):
@@ -128,8 +145,9 @@ def open_workers(
     kind = next(getattr(first.predict, "detector").parameters()).device.type  # noqa: B009 - a `Predict` need not have one
     if kind != "cpu":
         names = [f"cuda:{number}" for number in range(1, torch.cuda.device_count())] if device in ("auto", "cuda") else []
+        same = replace(execution, runtime="torch")
         copies = [
-            open_model(model, device=name, threshold=threshold, class_names=class_names, runtime="torch").predict
+            open_model(model, device=name, threshold=threshold, class_names=class_names, execution=same).predict
             for name in names
         ]
         return first, [first.predict, *copies] * (workers or 1)

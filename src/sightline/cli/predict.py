@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.console import log_to_stderr, note
-from sightline.cli.models import RUNTIME_HELP, RUNTIMES, fingerprint, open_workers
+from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision, fingerprint, open_workers
+from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
     from sightline.records import Model
@@ -45,6 +46,8 @@ def predict(
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Of videos: look at every N-th frame.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto and cuda take all GPUs.")] = "auto",
     runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
+    optimize: Optimize = True,
+    precision: Precision = "fp32",
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
@@ -60,13 +63,14 @@ def predict(
     from sightline.storage import is_remote, output_path
 
     log_to_stderr()
+    execution = Execution(runtime, optimize, precision)
     meter = Meter()
     with ExitStack() as outputs:
         lines_to = outputs.enter_context(output_path(output, "A file of answers")) if output else None
         drawn_to = outputs.enter_context(output_path(draw, "Drawing")) if draw else None
         names = collect(pictures)
         detector, predicts = open_workers(
-            model, device=device, threshold=threshold, class_names=class_names, workers=workers, runtime=runtime
+            model, device=device, threshold=threshold, class_names=class_names, workers=workers, execution=execution
         )
         paint = painter(detector, max(threshold or 0.0, draw_threshold)) if draw else None
         least = threshold if threshold is not None else (detector.thresholds or 0.0)

@@ -6,12 +6,15 @@ itself wins. docs/wire.md has the table.
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sightline.cli.models import OPTIMIZE_HELP, PRECISION_HELP, RUNTIMES
 from sightline.errors import RequestError
+from sightline.runtimes.asked import Execution
 
 MODELS_FOLDER = "/opt/ml/models"
 """Where SageMaker puts the models of a multi-model endpoint."""
@@ -71,10 +74,16 @@ def serve(
     runtime: Annotated[
         str,
         typer.Option(
-            envvar="SIGHTLINE_RUNTIME", metavar="auto|torch|torch-plain|onnx|openvino",
+            envvar="SIGHTLINE_RUNTIME", metavar=RUNTIMES,
             help="What runs the model: torch its weights, the others model.onnx.",
         ),
     ] = "auto",
+    optimize: Annotated[
+        bool, typer.Option("--optimize/--no-optimize", envvar="SIGHTLINE_OPTIMIZE", help=OPTIMIZE_HELP)
+    ] = True,
+    precision: Annotated[
+        str, typer.Option(envvar="SIGHTLINE_PRECISION", metavar="fp32|fp16|bf16", help=PRECISION_HELP)
+    ] = "fp32",
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
@@ -132,7 +141,7 @@ def serve(
     """Serve a model over HTTP: POST /invocations, GET /ping, a page at /."""
     from sightline.cli.console import split_names
     from sightline.serving.logs import level_of
-    from sightline.serving.server import ANY_PORT, load_for, serve_many
+    from sightline.serving.server import ANY_PORT, load_bundle, serve_many
     from sightline.serving.server import serve as run_server
     from sightline.serving.settings import Settings
 
@@ -140,6 +149,7 @@ def serve(
         raise RequestError("--log-format", f"is {log_format!r}", "Give text or json.")
     if model is None and not multi_model:
         raise RequestError("MODEL", "is missing", "Give a bundle or a run folder, or --multi-model.")
+    execution = Execution(runtime, optimize, precision)
     begin_log(log_format, level_of(level))
     settings = Settings.for_server(
         max_batch=max_batch,
@@ -151,7 +161,7 @@ def serve(
         batch_timeout_s=worker_timeout,
         answer_type=accept,
     )
-    load = load_for(runtime)
+    load = partial(load_bundle, **execution.options())
     ports = ANY_PORT if free_ports is None else port_range(free_ports)
     if multi_model and workers is not None and workers > 1:
         raise RequestError("--workers", f"is {workers} beside --multi-model", "Leave it out: its models share one process.")

@@ -75,15 +75,16 @@ class OptimizedPredictor(Predictor):
             return super().found(resized, sizes)
 
 
-def optimized(plain: Predictor, precision: str = "fp32") -> Predictor:
+def optimized(plain: Predictor, precision: str = "fp32", *, insist: bool = False) -> Predictor:
     """`plain` rebuilt for speed where that gives the same answers; `plain` itself, with a warning, where it does not.
 
     The two share what has no faster form, and `plain` is not changed. Let go of it: its other weights are a second copy.
 
     precision: "fp32" has the plain predictor's numbers up to rounding; "fp16" and "bf16" are for GPUs
+    insist:    an error where it would be `plain`
 
     Raises:
-        ConfigError: no such precision.
+        ConfigError: no such precision; or other answers than allowed, of one who insists.
     """
     if precision not in PRECISIONS:
         raise ConfigError("precision", f"{precision!r} is none", f"Use one of {', '.join(PRECISIONS)}.")
@@ -94,12 +95,14 @@ def optimized(plain: Predictor, precision: str = "fp32") -> Predictor:
     except (RuntimeError, TypeError, NotImplementedError) as error:  # an operator that this build of torch lacks
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         differences = [f"it cannot run here ({first_line})"]
-    if differences:
-        LOG.warning(
-            "The optimised model (%s) is not used: %s. Predictions are made without it.", precision, "; ".join(differences)
-        )
-        return plain
-    return made
+    if not differences:
+        return made
+    why = "; ".join(differences)
+    if insist:
+        fix = "Use another, with --precision: fp32 is the usual one."
+        raise ConfigError("precision", f"{precision} cannot be used for this model here: {why}", fix)
+    LOG.warning("The optimised model (%s) is not used: %s. Predictions are made without it.", precision, why)
+    return plain
 
 
 def compare(plain: Predictor, made: OptimizedPredictor) -> list[str]:
@@ -159,8 +162,9 @@ def run_everything(detector: Detector, color_order: str) -> None:
     detector.proposal_generator(features, sizes)
     boxes = drawn_boxes().to(batch.device)
     scores = torch.ones(len(boxes), device=batch.device)
+    labels = torch.zeros(len(boxes), dtype=torch.int64, device=batch.device)
     detector.roi_heads.find(features, [Proposals(boxes, scores)], sizes)
-    detector.with_masks(features, [Found(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64, device=batch.device))])
+    detector.with_masks(features, [Found(boxes, scores, labels)])
 
 
 def drawn_picture() -> Image:

@@ -5,9 +5,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
-
-from sightline.errors import ConfigError, nearest
+from typing import Literal
 
 Runtime = Literal["torch", "onnx", "openvino"]
 Asked = Literal["auto", "torch", "onnx", "openvino"]
@@ -21,18 +19,6 @@ MODULES: dict[Runtime, str] = {"torch": "torch", "onnx": "onnxruntime", "openvin
 
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 """Of which a Linux with a GPU that torch can use has one: NVIDIA's driver, Jetson's, that of Windows' Linux, AMD's."""
-
-
-def asked_runtime(name: str) -> Asked:
-    """`name`, which a user gave.
-
-    Raises:
-        ConfigError: no such runtime.
-    """
-    for known in get_args(Asked):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise ConfigError("runtime", f"is {name!r}", nearest(name, get_args(Asked)))
 
 
 def installed(runtime: Runtime) -> bool:

@@ -19,11 +19,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sightline.errors import BundleError, ConfigError, RunError, SightlineError, nearest
+from sightline.errors import BundleError, RunError, SightlineError
 from sightline.optional import require
 from sightline.processors import cores
 from sightline.records import ImageSize, Model
@@ -55,7 +55,7 @@ CreateApp = Callable[["Settings", "Metrics"], "Starlette"]
 
 
 class Load(Protocol):
-    """How a model is loaded; `sightline.bundle.load.load_model` is the one in use."""
+    """How a model is loaded: `load_bundle`, perhaps as a `partial` with further arguments."""
 
     def __call__(
         self, reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
@@ -63,69 +63,15 @@ class Load(Protocol):
 
 
 def load_bundle(
-    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
+    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None, **options: Any
 ) -> Model:
-    """The bundle room's `load_model`, imported here so that the server answers before torch is."""
-    from sightline.bundle.load import load_model
+    """The bundle room's `load_model`, imported here so that the server answers before torch is.
 
-    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names)
-
-
-def load_in_torch(
-    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
-) -> Model:
-    """`load_bundle`, run by torch."""
-    from sightline.bundle.load import load_model
-
-    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime="torch")
-
-
-def load_in_plain_torch(
-    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
-) -> Model:
-    """`load_in_torch` without anything rebuilt for speed."""
-    from sightline.bundle.load import PLAIN, load_model
-
-    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime=PLAIN)
-
-
-def load_in_onnx_runtime(
-    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
-) -> Model:
-    """`load_bundle` of its `model.onnx`, run by ONNX Runtime."""
-    from sightline.bundle.load import load_model
-
-    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime="onnx")
-
-
-def load_in_openvino(
-    reference: str | Path, *, device: str, score_threshold: float | None, class_names: Sequence[str] | None
-) -> Model:
-    """`load_bundle` of its `model.onnx`, run by OpenVINO."""
-    from sightline.bundle.load import load_model
-
-    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, runtime="openvino")
-
-
-LOADS: dict[str, Load] = {
-    "auto": load_bundle,
-    "torch": load_in_torch,
-    "torch-plain": load_in_plain_torch,
-    "onnx": load_in_onnx_runtime,
-    "openvino": load_in_openvino,
-}
-"""How a model is loaded for each --runtime: functions by name, because a model process finds them by it."""
-
-
-def load_for(runtime: str) -> Load:
-    """How a model is loaded for that --runtime.
-
-    Raises:
-        ConfigError: there is no such one.
+    options: what runs it and how, where that is not the usual: `runtime`, `optimize`, `precision`
     """
-    if runtime not in LOADS:
-        raise ConfigError("runtime", f"is {runtime!r}", nearest(runtime, list(LOADS)))
-    return LOADS[runtime]
+    from sightline.bundle.load import load_model
+
+    return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, **options)
 
 
 def serve(
@@ -155,15 +101,15 @@ def serve(
     """
     app_settings = settings or Settings()
     names = gpus(os.environ)
-    usual = usual_workers(device, names) if load in LOADS.values() else 0
+    usual = usual_workers(device, names) if named(load)[0] == named(load_bundle)[0] else 0
     count = usual if workers is None else workers
     listener = listen(host, port, free_ports)
     address = address_of(listener)
     LOG.info("Listening on %s while %s loads", address, model)
     if count:
-        job = Job(
-            str(model), device, threshold, None if class_names is None else tuple(class_names), name_of(load), *log_form()
-        )
+        function, options = named(load)
+        told_names = None if class_names is None else tuple(class_names)
+        job = Job(str(model), device, threshold, told_names, function, options, *log_form())
         pool = Pool(job, environments(count, device, os.environ, names, cores()), batch_timeout_s=app_settings.batch_timeout_s)
         serve_pool(pool, listener, app_settings.for_workers(count, cores()))
         return
@@ -214,9 +160,11 @@ def serve_pool(pool: Pool, listener: socket.socket, settings: Settings) -> None:
         raise pool.error
 
 
-def name_of(load: Load) -> str:
-    """`module:function`, by which another process finds it."""
-    return f"{load.__module__}:{load.__qualname__}"  # type: ignore[attr-defined]
+def named(load: Load) -> tuple[str, dict[str, Any]]:
+    """(`module:function`, its further arguments, of JSON's types), by which another process finds it; of a `partial`, too."""
+    function: Any = load.func if isinstance(load, partial) else load
+    options = load.keywords if isinstance(load, partial) else {}
+    return f"{function.__module__}:{function.__qualname__}", options
 
 
 def log_form() -> tuple[bool, int]:

@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sightline.errors import SightlineError
@@ -38,6 +38,7 @@ class Job:
     """What a worker is told at its start.
 
     load:      `module:function`, a `server.Load`
+    options:   its further arguments, of JSON's types
     json_logs: log lines are JSON objects
     log_level: the least one that is written
     """
@@ -47,6 +48,7 @@ class Job:
     threshold: float | None
     class_names: tuple[str, ...] | None
     load: str
+    options: dict[str, Any] = field(default_factory=dict)
     json_logs: bool = False
     log_level: int = logging.INFO
 
@@ -92,7 +94,9 @@ def loaded(job: Job) -> Model:
 
     module, _, name = job.load.partition(":")
     load = getattr(importlib.import_module(module), name)
-    model: Model = load(job.reference, device=job.device, score_threshold=job.threshold, class_names=job.class_names)
+    model: Model = load(
+        job.reference, device=job.device, score_threshold=job.threshold, class_names=job.class_names, **job.options
+    )
     warm(model)
     return model
 
