@@ -200,6 +200,11 @@ def test_deployed_asked_and_taken_away_from_the_command_line(
         np.testing.assert_allclose(scores, [100 / 255, 200 / 255], rtol=1e-3)
         assert [Path(line["image"]).name for line in lines] == ["a.png", "b.png"]
         assert len(list((tmp_path / "drawn").iterdir())) == 2
+        words = ["--images", tmp_path / "a.png", "--samples", "3", "--seconds", "0.1", "--clients", "1", "--json"]
+        code, out, err = sightline("benchmark", "parts", *words)
+        assert code == 0, err
+        assert "ml.m5.xlarge" in out
+    assert sightline("status", "parts")[1] == "sagemaker://parts: InService\n  AllTraffic: weight 1.0, 1 machines\n"
     code, out, err = sightline("deploy", bundle, "--name", "parts", "--instance-type", "ml.m5.xlarge", "--json")
     assert (code, json.loads(out)["changed"]) == (0, False)
     other = tmp_path / "other"

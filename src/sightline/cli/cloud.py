@@ -39,7 +39,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 PriceOption = Annotated[
     float | None, typer.Option("--price-per-hour", metavar="USD", min=0, help="Of one machine, where Sightline knows none.")
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the job.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the job, or for status of the endpoint.")]
 
 NOT_THERE = {
     "output": "The run is fetched back with the -o of `cloud train`.",
@@ -179,13 +179,23 @@ def gather(folders: list[Path], to: Path) -> None:
 
 @app.command()
 def status(name: Name, *, price_per_hour: PriceOption = None, as_json: AsJson = False) -> None:
-    """What a training, a search or a batch transform is doing, and what it has cost."""
+    """What a training, a search, a batch transform or an endpoint is doing, and what a job has cost."""
     from sightline.cli.cloud_search import search_told
+    from sightline.cloud import endpoints
     from sightline.cloud.lookup import look_up
     from sightline.cloud.searches import Search
+    from sightline.errors import SightlineError
 
     account = open_account()
-    found = look_up(account, name)
+    try:
+        found = look_up(account, name)
+    except SightlineError:
+        endpoint = endpoints.describe(account, name)
+        if endpoint is None:
+            raise
+        text, value = endpoints.told_of(endpoint)
+        show(text, as_json, value)
+        return
     if isinstance(found, Search):
         text, value = search_told(account, found, price_per_hour)
         show(text, as_json, value)

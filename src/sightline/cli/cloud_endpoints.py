@@ -279,6 +279,41 @@ def invoke(
     predict(name, pictures, output=output, draw=draw, threshold=threshold, class_names=class_names)
 
 
+def benchmark(
+    endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its name, or NAME/VARIANT.")],
+    *,
+    images: Annotated[str, typer.Option("--images", metavar="DIR", help="Pictures such as the model will get.")],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Where benchmark.json goes, which `benchmark plan` takes."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Pictures one at a time, at most.")] = 100,
+    seconds: Annotated[float, typer.Option("--seconds", help="For each part.")] = 60,
+    clients: Annotated[
+        list[int] | None, typer.Option("--clients", metavar="N", help="Sending at once; repeatable. Default: 1, 4 and 16.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How fast an endpoint answers from here, and what 1,000 pictures cost at the price of its machines."""
+    from sightline.cli.benchmark import run
+    from sightline.cloud import endpoints
+
+    account = cloud.open_account()
+    variant = endpoints.variant_config(account, endpoint.removeprefix(endpoints.SCHEME))
+    run(
+        f"{endpoints.SCHEME}{endpoint.removeprefix(endpoints.SCHEME)}",
+        images=images,
+        output=output,
+        samples=samples,
+        limit_s=seconds,
+        clients=clients,
+        instance_type=[str(variant["InstanceType"])] if "ServerlessConfig" not in variant else None,
+        serverless_memory_mb=variant.get("ServerlessConfig", {}).get("MemorySizeInMB"),
+        region=account.region,
+        as_json=as_json,
+    )
+
+
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the endpoint.")],
     *,

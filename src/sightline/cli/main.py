@@ -8,6 +8,7 @@ import typer
 import sightline
 from sightline.cli import benchmark, bundle, cloud, cloud_image, dataset
 from sightline.cli.check import check
+from sightline.cli.cloud_endpoints import benchmark as cloud_benchmark
 from sightline.cli.cloud_endpoints import delete, deploy, invoke, policy, weights
 from sightline.cli.cloud_search import tune as cloud_tune
 from sightline.cli.cloud_transform import transform
@@ -44,6 +45,7 @@ app.command()(serve)
 app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
 cloud.app.command(context_settings=OVERRIDES)(cloud_tune)
+cloud.app.command()(cloud_benchmark)
 for command in (deploy, weights, invoke, transform, delete, policy):
     cloud.app.command()(command)
 cloud.app.add_typer(cloud_image.app, name="image")

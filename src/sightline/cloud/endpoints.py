@@ -111,28 +111,52 @@ def facts_of(account: Account, name: str, variant: str = "") -> Facts:
     Raises:
         SightlineError, RunError: there is no such endpoint or variant, or it is not in service.
     """
+    config = config_of(account, name)
+    chosen = chosen_of(config, name, variant)
+    output = (config.get("AsyncInferenceConfig") or {}).get("OutputConfig", {}).get("S3OutputPath", "")
+    inputs = f"{output.rstrip('/').rpartition('/')[0]}/inputs/" if output else ""
+    return Facts("ServerlessConfig" in chosen, inputs, model_facts(account, str(chosen.get("ModelName", ""))), variant)
+
+
+def variant_config(account: Account, endpoint: str) -> Mapping[str, Any]:
+    """How the first variant of an endpoint is made, or that of `NAME/VARIANT`.
+
+    Raises:
+        SightlineError, RunError: as of `facts_of`.
+    """
+    name, _, variant = endpoint.partition("/")
+    return chosen_of(config_of(account, name), name, variant)
+
+
+def config_of(account: Account, name: str) -> Mapping[str, Any]:
+    """DescribeEndpointConfig of an endpoint that answers.
+
+    Raises:
+        SightlineError, RunError: there is no such endpoint, or it is not in service.
+    """
     client, where = account.client("sagemaker"), f"{SCHEME}{name}"
     told = describe(account, name)
     if told is None:
         what = f"is no endpoint of account {account.id} in {account.region}"
         raise SightlineError(where, what, "Check the name and AWS_REGION.")
     if told["EndpointStatus"] not in ("InService", "Updating", "SystemUpdating", "RollingBack"):
-        raise RunError(
-            where, f"is {told['EndpointStatus']}: {told.get('FailureReason', 'not ready')}", "Wait, or deploy it again."
-        )
-    config = send(
-        client.describe_endpoint_config,
-        where,
-        "sagemaker:DescribeEndpointConfig",
-        EndpointConfigName=told["EndpointConfigName"],
-    )
-    variants = {str(one["VariantName"]): one for one in config["ProductionVariants"]}
+        what = f"is {told['EndpointStatus']}: {told.get('FailureReason', 'not ready')}"
+        raise RunError(where, what, "Wait, or deploy it again.")
+    asked = {"EndpointConfigName": told["EndpointConfigName"]}
+    answer: Mapping[str, Any] = send(client.describe_endpoint_config, where, "sagemaker:DescribeEndpointConfig", **asked)
+    return answer
+
+
+def chosen_of(config: Mapping[str, Any], name: str, variant: str) -> Mapping[str, Any]:
+    """The variant of that name; the first one without a name.
+
+    Raises:
+        SightlineError: there is none of that name.
+    """
+    variants: dict[str, Mapping[str, Any]] = {str(one["VariantName"]): one for one in config["ProductionVariants"]}
     if variant and variant not in variants:
-        raise SightlineError(where, f"has no variant {variant!r}", nearest(variant, list(variants)))
-    first = variants[variant] if variant else config["ProductionVariants"][0]
-    output = (config.get("AsyncInferenceConfig") or {}).get("OutputConfig", {}).get("S3OutputPath", "")
-    inputs = f"{output.rstrip('/').rpartition('/')[0]}/inputs/" if output else ""
-    return Facts("ServerlessConfig" in first, inputs, model_facts(account, str(first.get("ModelName", ""))), variant)
+        raise SightlineError(f"{SCHEME}{name}", f"has no variant {variant!r}", nearest(variant, list(variants)))
+    return variants[variant] if variant else next(iter(variants.values()))
 
 
 def describe(account: Account, name: str) -> Mapping[str, Any] | None:
@@ -144,6 +168,20 @@ def describe(account: Account, name: str) -> Mapping[str, Any] | None:
             return None
         raise failure(error, name, "sagemaker:DescribeEndpoint") from error
     return answer
+
+
+def told_of(told: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """DescribeEndpoint's answer as text and for JSON: its state, and what each variant has."""
+    variants = {
+        str(one["VariantName"]): {"weight": one.get("CurrentWeight"), "machines": one.get("CurrentInstanceCount")}
+        for one in told.get("ProductionVariants", ())
+    }
+    state, reason = str(told["EndpointStatus"]), " ".join(str(told.get("FailureReason") or "").split())
+    lines = [f"{SCHEME}{told['EndpointName']}: {state}", *([f"  {reason}"] if reason else [])]
+    for name, one in variants.items():
+        lines.append(f"  {name}: weight {one['weight']}, {one['machines'] or 'no'} machines")
+    value = {"endpoint": told["EndpointName"], "status": state, "reason": reason, "variants": variants}
+    return "\n".join(lines), value
 
 
 def model_facts(account: Account, name: str) -> Mapping[str, Any]:

@@ -136,7 +136,7 @@ def plan_training(
 
 
 def data_name(account: Account, folder: Path) -> str:
-    """Where the copy of a folder or file lies: the same for the same one and person, so that only what changed is sent again."""
+    """Where the copy of a folder or file lies: the same for the same person, so that only what changed is sent again."""
     whole = folder.resolve()
     digest = hashlib.sha256(f"{account.caller}\n{whole}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{whole.name}-{digest}"

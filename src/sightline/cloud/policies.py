@@ -66,6 +66,7 @@ def looking(scope: Scope) -> list[Statement]:
             scope.arn("sagemaker", "hyper-parameter-tuning-job/*"),
         ),
         allow(["sagemaker:DescribeTransformJob"], scope.arn("sagemaker", "transform-job/*")),
+        allow(["sagemaker:DescribeEndpoint"], scope.arn("sagemaker", "endpoint/*")),
         allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], *groups, *(f"{group}:*" for group in groups)),
         allow(["s3:GetObject"], f"{scope.bucket_arn()}/sightline/*"),
         allow(["s3:ListBucket"], scope.bucket_arn()),
