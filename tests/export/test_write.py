@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import a_config, a_detector, overrides
+from builders import PROPOSALS_ONLY, a_config, a_detector, overrides
 from typer.testing import CliRunner
 
 from sightline.bundle.archive import describe, read_archive, sha256
@@ -25,9 +25,18 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return a_run(tmp_path / "run")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nothing is written into it."""
+    return a_run(tmp_path_factory.mktemp("exported") / "run")
+
+
+@pytest.fixture(scope="module")
+def both(run: Path) -> Path:
+    """Its bundle, with weights and graph."""
+    path = run.parent / "both.tar.gz"
+    export(run, into=path, class_names=["cat", "dog"])
+    return path
 
 
 def a_run(folder: Path, *options: str) -> Path:
@@ -51,18 +60,19 @@ def test_a_file_tells_what_it_is(run: Path, tmp_path: Path) -> None:
     assert done.verified.detections > 0
 
 
-def test_torchscript_tells_it_too(run: Path, tmp_path: Path) -> None:
-    done = export(run, tmp_path / "it.ts", format="torchscript")
+def test_torchscript_tells_it_too(tmp_path: Path) -> None:
+    done = export(a_run(tmp_path / "run", *PROPOSALS_ONLY), tmp_path / "it.ts", format="torchscript")
     extra = {FACTS: ""}
     torch.jit.load(tmp_path / "it.ts", _extra_files=extra)
     assert json.loads(extra[FACTS]) == done.facts
+    assert done.verified.detections > 50
+    assert done.verified.unmatched == 0
     assert "opset" not in done.facts
 
 
-def test_into_a_bundle(run: Path, tmp_path: Path) -> None:
+def test_into_a_bundle(both: Path, tmp_path: Path) -> None:
     """The graph lies beside the weights that the bundle has, or in their place."""
-    both, alone = tmp_path / "both.tar.gz", tmp_path / "alone.tar.gz"
-    export(run, into=both, class_names=["cat", "dog"])
+    alone = tmp_path / "alone.tar.gz"
     members = read_archive(both)
     facts = told(onnx.load_from_string(members["model.onnx"]))
     assert facts["weights_sha256"] == sha256(members["model.pth"])
@@ -78,13 +88,12 @@ def test_into_a_bundle(run: Path, tmp_path: Path) -> None:
         export(alone, tmp_path / "again.onnx")
 
 
-def test_an_unpacked_bundle(run: Path, tmp_path: Path) -> None:
-    packed, unpacked = tmp_path / "packed.tar.gz", tmp_path / "unpacked"
-    export(run, into=packed)
-    with tarfile.open(packed) as archive:
+def test_an_unpacked_bundle(both: Path, tmp_path: Path) -> None:
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(both) as archive:
         archive.extractall(unpacked, filter="data")
     export(unpacked, into=tmp_path / "again.tar.gz")
-    assert (tmp_path / "again.tar.gz").read_bytes() == packed.read_bytes()
+    assert (tmp_path / "again.tar.gz").read_bytes() == both.read_bytes()
 
 
 def test_what_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +113,7 @@ def test_what_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(RunError, match="detections differ between the export and the model"):
         export(run, tmp_path / "it.onnx")
     assert (tmp_path / "it.onnx").read_bytes() == b"before"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["it.onnx", "run"]
+    assert [path.name for path in tmp_path.iterdir()] == ["it.onnx"]
 
 
 @pytest.mark.parametrize(
@@ -118,17 +127,19 @@ def test_what_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest
         ({"opset": 12}, ConfigError, "is 12.*Give --opset 16 to 21"),
         ({"opset": 0}, ConfigError, "is 0"),
         ({"images": "."}, ImageError, "holds no pictures"),
-        ({"to": "run/config.yaml/it.onnx"}, ConfigError, "config.yaml is no folder"),
-        ({"into": "run"}, ConfigError, "is a folder"),
+        ({"to": "folder/file/it.onnx"}, ConfigError, "file is no folder"),
+        ({"into": "folder"}, ConfigError, "is a folder"),
     ],
 )
 def test_refused(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict, kind: type[SightlineError], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("folder/file").touch()
     with pytest.raises(kind, match=message):
         export(run, **options)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "file"]
 
 
 def test_test_time_augmentation_is_refused(tmp_path: Path) -> None:
@@ -150,9 +161,10 @@ def test_the_extra_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.Monke
         export(run, tmp_path / "it.onnx")
 
 
-def test_the_command(run: Path, tmp_path: Path) -> None:
+def test_the_command(run: Path, both: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["bundle", "export", str(run), "-o", str(tmp_path / "it.onnx"), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["facts"]["precision"] == "fp32"
-    text = CliRunner().invoke(app, ["bundle", "export", str(run), "--into", str(tmp_path / "b.tar.gz"), "--without-torch"])
+    text = CliRunner().invoke(app, ["bundle", "export", str(both), "--into", str(tmp_path / "b.tar.gz"), "--without-torch"])
     assert "0 do not" in text.stdout
+    assert "runs in" not in text.output

@@ -3,6 +3,7 @@
 N: detections of one picture. M: cells of a mask's side.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def verify(ask: Ask, predictor: Predictor, pictures: Sequence[Image], threshold:
     most:      detections of a picture; None: all
 
     Raises:
-        RunError: it is not near enough.
+        RunError: it is not near enough, or nothing could be: the detector in float64 does not agree with itself either.
     """
     resized = [predictor.resized(picture) for picture in pictures]
     expected = [some for batch in BATCHES for some in reference(predictor, [resized[number] for number in batch])]
@@ -155,18 +156,52 @@ def verify(ask: Ask, predictor: Predictor, pictures: Sequence[Image], threshold:
         padded, sizes = batched([resized[number] for number in batch], predictor.detector.size_divisor)
         found += by_picture(ask(padded, sizes, least), len(batch))
     compared = [compare(one, other, least, most) for one, other in zip(expected, found, strict=True)]
+    if too_different(compared):
+        require_settled(predictor, resized, expected, least, most)
     return judged(compared)
+
+
+def require_settled(
+    predictor: Predictor, resized: Sequence[Image], expected: Sequence[Some], least: float, most: int | None
+) -> None:
+    """Nothing, if the detector finds in float64 what it finds in float32: then an export that differs is wrong.
+
+    Weights that were never trained, without statistics in their norms, give logits so large that rounding decides which boxes
+    are proposed; any two programs disagree about such a model.
+
+    Raises:
+        RunError: it finds something else.
+    """
+    exact = copy.copy(predictor)
+    exact.detector = copy.deepcopy(predictor.detector).double()
+    found = [some for batch in BATCHES for some in reference(exact, [resized[number] for number in batch])]
+    above = [some.take(some.scores > least) for some in found]
+    compared = [compare(one, other, least, most) for one, other in zip(expected, above, strict=True)]
+    if too_different(compared):
+        raise RunError(
+            "verification",
+            f"this model finds something else in float64 than in float32 "
+            f"({sum(one.unmatched + one.excused for one in compared)} detections differ, {sum(one.matched for one in compared)} agree): rounding decides, and no export can be compared with it",
+            "Nothing was written. Export a trained model; weights that were made up need statistics in their norms.",
+        )
+
+
+def too_different(compared: Sequence["Compared"]) -> bool:
+    """Whether more detections have no partner than rounding explains in a model that was trained, or most are excused."""
+    matched, unmatched, excused = (sum(getattr(one, name) for one in compared) for name in ("matched", "unmatched", "excused"))
+    return unmatched > UNMATCHED_SHARE * (matched + unmatched) or excused > matched
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One picture: matches, and detections that one side alone has."""
+    """One picture: matches, and detections that one side alone has. excused: those at the threshold or the end of a list"""
 
     matched: int
     unmatched: int
     least_iou: float
     score: float
     mask: float | None
+    excused: int = 0
 
 
 def compare(expected: Some, found: Some, least: float, most: int | None) -> Compared:
@@ -188,7 +223,8 @@ def compare(expected: Some, found: Some, least: float, most: int | None) -> Comp
     rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
     alone = np.ones(len(expected.scores), bool)
     alone[rows] = False
-    missed = [s for s in (*expected.scores[alone], *found.scores[free]) if s > surely(expected, found, least, most)]
+    lonely = (*expected.scores[alone], *found.scores[free])
+    missed = [score for score in lonely if score > surely(expected, found, least, most)]
     wide = (expected.boxes[rows, 2:] - expected.boxes[rows, :2] >= 1).all(axis=1)
     masks = None
     if expected.masks is not None and found.masks is not None:
@@ -199,6 +235,7 @@ def compare(expected: Some, found: Some, least: float, most: int | None) -> Comp
         float(iou[rows, columns][wide].min(initial=1)),
         float(scores[rows, columns].max(initial=0)),
         masks,
+        len(lonely) - len(missed),
     )
 
 
@@ -226,10 +263,11 @@ def judged(compared: Sequence[Compared]) -> Verified:
         largest_score_difference=max(one.score for one in compared),
         largest_mask_difference=max(masks) if masks else None,
     )
-    if verified.unmatched > UNMATCHED_SHARE * (verified.detections + verified.unmatched):
+    if too_different(compared):
         raise RunError(
             "verification",
-            f"{verified.unmatched} detections differ between the export and the model, {verified.detections} agree "
+            f"{verified.unmatched + sum(one.excused for one in compared)} detections differ between the export and the model, "
+            f"{verified.detections} agree "
             f"(on {verified.pictures} pictures)",
             "Nothing was written. Try other pictures with --images; if it stays, report it with the model's config.yaml.",
         )
