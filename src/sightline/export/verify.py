@@ -180,8 +180,9 @@ def require_settled(
     if too_different(compared):
         raise RunError(
             "verification",
-            f"this model finds something else in float64 than in float32 "
-            f"({sum(one.unmatched + one.excused for one in compared)} detections differ, {sum(one.matched for one in compared)} agree): rounding decides, and no export can be compared with it",
+            "this model finds something else in float64 than in float32 "
+            f"({sum(one.unmatched + one.excused for one in compared)} detections differ, "
+            f"{sum(one.matched for one in compared)} agree): rounding decides, and no export can be compared with it",
             "Nothing was written. Export a trained model; weights that were made up need statistics in their norms.",
         )
 
