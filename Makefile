@@ -58,7 +58,7 @@ accept: $(VENV)/.test
 	$(BIN)/python $(SHARED)/accept/server.py --sightline $(BIN)/sightline
 
 images: $(VENV)/.test
-	SIGHTLINE_IMAGES=1 $(BIN)/python -m pytest -s tests/containers/test_images.py
+	SIGHTLINE_IMAGES=$${SIGHTLINE_IMAGES:-1} $(BIN)/python -m pytest -s tests/containers/test_images.py
 
 benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/import_manifest.py
