@@ -9,12 +9,12 @@ from builders import a_dataset_folder
 
 from sightline.cli import cloud as command
 from sightline.cli import cloud_search
-from sightline.cloud import searches
+from sightline.cloud import policies, searches
 from sightline.cloud.account import Account
 from sightline.cloud.requests import Range
 from sightline.errors import RunError, SightlineError
 
-from .conftest import Pauses, Run, archive
+from .conftest import Pauses, Run, archive, asked_for
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,14 @@ def test_what_is_asked_wrongly_costs_nothing(sightline: Run, account: Account, d
     assert account.client("s3").list_buckets()["Buckets"] == []
 
 
+def test_how_often_the_shortest_training_is_measured() -> None:
+    """10 epochs of 12 pictures in batches of 2 to 8 are 60 to 15 steps."""
+    given = {"config": "small", "epochs": 10}
+    assert cloud_search.read_space(["batch-size=2,4,8"], given, 12).hyperparameters == {"TEST.EVAL_PERIOD": 4}
+    assert cloud_search.read_space([LEARNING], {**given, "batch-size": 2}, 12).hyperparameters == {"TEST.EVAL_PERIOD": 15}
+    assert cloud_search.read_space([LEARNING], given, 0).hyperparameters == {}
+
+
 def test_a_step_is_nothing_for_sagemaker(tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("image-size: {low: 128, high: 256, step: 32}\nbatch-size: {low: 2, high: 4, step: 1}\n")
@@ -118,8 +126,12 @@ def test_a_step_is_nothing_for_sagemaker(tmp_path: Path) -> None:
 
 
 def test_a_search_is_sent_and_found_again(sightline: Run, account: Account, data: Path) -> None:
-    code, out, err = sightline("tune", "--data", data, "--space", BATCH, "--strategy", "Grid", "--no-wait", "--json", "--spot")
+    words = ["--space", BATCH, "--strategy", "Grid", "--no-wait", "--json", "--spot"]
+    with asked_for(account) as rights:
+        code, out, err = sightline("tune", "--data", data, *words)
     assert code == 0, err
+    assert "sagemaker:CreateHyperParameterTuningJob" in rights
+    assert rights <= policies.actions_of(policies.policy("tune", policies.Scope()))
     assert "begin anew: they must not share checkpoints" in err
     name = json.loads(out)["name"]
     client = account.client("sagemaker")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 
 from sightline import wire
 from sightline.cloud import policies, transforms
@@ -113,6 +114,25 @@ def test_a_prefix_through_a_model_of_its_own(
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "found.jsonl").read_bytes()
     assert json.loads(sightline("status", job["TransformJobName"], "--json")[1])["status"] == "Completed"
     assert "[sagemaker logs]: theirs/in/bad.png: Bad HTTP status 400" in sightline("logs", job["TransformJobName"])[1]
+
+
+def test_a_refused_job_leaves_no_model(
+    sightline: Run, account: Account, pictures: dict[str, bytes], bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {
+        "Error": {"Code": "ResourceLimitExceeded", "Message": "limit 'ml.g4dn.xlarge for transform job usage' is 0 Instances"}
+    }
+
+    def refused(**_: object) -> None:
+        assert len(account.client("sagemaker").list_models()["Models"]) == 1
+        raise ClientError(told, "CreateTransformJob")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(account.client("sagemaker"), "create_transform_job", refused)
+    code, _, err = sightline("transform", bundle, "s3://theirs/in")
+    assert code == 2
+    assert "the quota 'ml.g4dn.xlarge for transform job usage' is 0" in err
+    assert account.client("sagemaker").list_models()["Models"] == []
+    assert not any(key.endswith(".tar.gz") for key in keys(account, account.default_bucket))
 
 
 def test_a_model_that_is_there_stays(

@@ -215,8 +215,9 @@ def read_space(words: list[str], given: Mapping[str, object], pictures: int) -> 
 
     keys = [word for name, value in given.items() if name in TYPES for word in (name, str(value))]
     where = str(given["config"])
-    epochs = given.get("epochs")
-    recipe = Recipe(load(where, keys), asked=Asked(epochs=None if epochs is None else float(str(epochs))))
+    epochs, batch = given.get("epochs"), given.get("batch-size")
+    asked = Asked(epochs=None if epochs is None else float(str(epochs)), batch_size=None if batch is None else int(str(batch)))
+    recipe = Recipe(load(where, keys), asked=asked)
     steps: list[int] = []
 
     def attempt(values: Mapping[str, object]) -> "Configuration":

@@ -59,7 +59,7 @@ def transform(
     as_json: AsJson = False,
 ) -> None:
     """Predict all pictures below an S3 prefix with a model that exists only for it; one JSON line for each."""
-    from sightline.cloud import drivers, jobs, transforms
+    from sightline.cloud import drivers, transforms
 
     log_to_stderr()
     model, pictures = given_words(words, model_name)
@@ -96,7 +96,7 @@ def transform(
         if dry_run:
             cloud.show_plan(plan)
             return
-        jobs.submit(account, plan, note)
+        transforms.submit(account, plan, note)
     if not wait:
         told = f"{plan.name}\n  its answers, when it is over: sightline cloud fetch {plan.name} -o FILE.jsonl"
         show(told, as_json, {"name": plan.name})

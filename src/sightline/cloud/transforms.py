@@ -4,6 +4,7 @@ The platform writes KEY.out for each picture that was answered; pictures without
 may have a reason. The model that was made for it, and its archive, are taken away when it is over.
 """
 
+import contextlib
 import json
 import re
 import time
@@ -21,6 +22,7 @@ from sightline.cloud.deploys import IMAGE_VARIABLE, REPOSITORY
 from sightline.cloud.endpoints import describe as describe_endpoint
 from sightline.cloud.failures import failure, is_missing, send
 from sightline.cloud.jobs import ENDED, PREFIX, Plan, still_lost
+from sightline.cloud.jobs import submit as send_plan
 from sightline.cloud.logs import TRANSFORMS, Tail
 from sightline.cloud.naming import OWNER, unique_name
 from sightline.cloud.requests import Surroundings
@@ -116,6 +118,22 @@ def plan_transform(
     warnings = tuple(require_valid(calls))
     uploads = {**uploads, listed: f"{base}pictures.json"}
     return Plan(name, "" if there else bucket, uploads, tuple(calls), asked.own_tags, warnings)
+
+
+def submit(account: Account, plan: Plan, say: Say) -> None:
+    """Make what the plan says; a job that is refused leaves no model behind.
+
+    Raises:
+        SightlineError, RunError: what could not be made.
+    """
+    try:
+        send_plan(account, plan, say)
+    except SightlineError:
+        request = plan.calls[-1].request
+        listed = request["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
+        with contextlib.suppress(SightlineError):  # the first failure is the one to tell
+            take_away(account, Transform(plan.name, "Failed", "", request["ModelName"], 0, "", 1, listed, ""), say)
+        raise
 
 
 def pictures_below(prefix: Address) -> list[listing.Entry]:
