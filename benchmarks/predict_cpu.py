@@ -1,12 +1,16 @@
 """Time to predict one picture on the CPU: R50-FPN at 800 px, Sightline plain and optimised beside torchvision, in turn.
 
-    python benchmarks/predict_cpu.py [--rounds 5] [--height 800] [--width 1066] [--threads N]
+    python benchmarks/predict_cpu.py [--rounds 5] [--height 800] [--width 1066] [--threads N] [--onnx]
 
 All have the same weights, random ones under which 1,000 proposals reach the box head (`in_range` of serve_speed.py), the same
 resized picture, the same thresholds. With torchvision's RoIAlign on our side and our anchors on torchvision's, which rounds its
 own, the networks are the same, and their detections are compared first. Prints processor time and clock, each as medians and as
 the median of the ratios within a round; the time of each part; and the rate of torch.mm on large matrices, taken anew in every
 round, beside that of the backbone. An operation counts as in a direct convolution: Winograd's way may be faster than torch.mm.
+
+--onnx adds ONNX Runtime and OpenVINO, those that are installed, with the graph exported from the same detector and the settings
+that Sightline runs them with: what CPU_ORDER of runtimes/choice.py goes by. Each has threads of its own; before each call the
+others get a moment to fall asleep. OMP_WAIT_POLICY=passive in the environment keeps torch's from spinning at all.
 """
 
 import argparse
@@ -14,7 +18,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,9 +32,14 @@ from torchvision_peer import r50_fpn
 from sightline.config.schema import Config
 from sightline.config.sources import load
 from sightline.model.build import build_detector, build_predictor
+from sightline.model.detector import Detector
 from sightline.model.optimized import optimized
 from sightline.model.predictor import Predictor
-from sightline.records import Detections, Image
+from sightline.records import Detections, Image, Predict
+from sightline.runtimes import onnxruntime, openvino
+from sightline.runtimes.choice import GRAPH_RUNTIMES, installed
+from sightline.runtimes.graph import Told
+from sightline.runtimes.predictor import GraphPredictor
 from sightline.tensors import to_tensor
 
 CLASSES = 80
@@ -38,6 +47,11 @@ PIXELS, SCORE = 0.05, 1e-4
 """How far detections of the same network may lie apart."""
 
 MATRIX, PRODUCTS = 2048, 4
+
+OPSET = 17
+
+ASLEEP_S = 0.3
+"""Until threads of another library, which wait for work, do not spin any more."""
 
 
 def configuration(height: int, width: int) -> Config:
@@ -121,6 +135,37 @@ def measured(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - processor
 
 
+def graph_predictors(detector: Detector, config: Config, threads: int) -> dict[str, GraphPredictor]:
+    """{name: the detector as a graph in a runtime}, for each one installed."""
+    from sightline.export.detector import graph_of
+
+    onnx = graph_of(detector, config.input.format, OPSET).SerializeToString()
+    least = config.model.roi_heads.score_thresh_test
+    told = Told(
+        format=1,
+        classes=tuple(f"class {label}" for label in range(CLASSES)),
+        min_size=config.input.min_size_test,
+        max_size=config.input.max_size_test,
+        size_divisor=detector.size_divisor,
+        score_threshold=least,
+        max_detections=config.test.detections_per_image,
+        masks=False,
+        proposes=False,
+        weights_sha256="",
+        precision="fp32",
+        opset=OPSET,
+        made_by="the benchmark",
+        verified={},
+    )
+    found = {}
+    for name, runtime in zip(GRAPH_RUNTIMES, (onnxruntime, openvino), strict=True):
+        if installed(name):
+            running = runtime.start(onnx, "the graph", device="cpu", threads=threads)
+            print(running.name)
+            found[name] = GraphPredictor(running, told, "the graph", score_threshold=least, classes=CLASSES)
+    return found
+
+
 def agree(ours: Detections, theirs: dict[str, Tensor]) -> str:
     """That every detection has its like in the other answer, as a line to print."""
     boxes, scores, labels = theirs["boxes"].numpy(), theirs["scores"].numpy(), theirs["labels"].numpy() - 1
@@ -157,6 +202,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1066)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--onnx", action="store_true", help="also ONNX Runtime and OpenVINO")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
@@ -171,10 +217,13 @@ def main() -> None:
     # torchvision rounds its anchors to pixels
     peer.rpn.anchor_generator.cell_anchors = detector.get_submodule("proposal_generator").anchors.cells  # type: ignore[union-attr]
     image = a_picture(asked.height, asked.width)
-    compare_all(plain, fast, peer, image, asked.rounds)
+    graphs = graph_predictors(detector, config, asked.threads) if asked.onnx else {}
+    compare_all(plain, fast, graphs, peer, image, asked.rounds)
 
 
-def compare_all(plain: Predictor, fast: Predictor, peer: FasterRCNN, image: Image, rounds: int) -> None:
+def compare_all(
+    plain: Predictor, fast: Predictor, graphs: Mapping[str, Predict], peer: FasterRCNN, image: Image, rounds: int
+) -> None:
     picture = to_tensor(image, "RGB").float() / 255
 
     def by_peer() -> list[dict[str, Tensor]]:
@@ -186,7 +235,7 @@ def compare_all(plain: Predictor, fast: Predictor, peer: FasterRCNN, image: Imag
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}; {image.shape[1]} x {image.shape[0]} px, ", end="")
     print(f"load {os.getloadavg()[0]:.1f} at first")
     (theirs,) = by_peer()
-    for name, predictor in (("plain", plain), ("optimised", fast)):
+    for name, predictor in {"plain": plain, "optimised": fast, **graphs}.items():
         print(f"{name} and torchvision: {agree(predictor([image])[0], theirs)}")
     batch, sizes = plain.detector.batch([to_tensor(image, plain.color_order)])
     with torch.inference_mode():
@@ -194,14 +243,19 @@ def compare_all(plain: Predictor, fast: Predictor, peer: FasterRCNN, image: Imag
     work = convolution_operations(plain.detector.get_submodule("backbone"), batch)
     print(f"{len(proposals.boxes)} proposals; backbone {work:.0f} GFLOP by formula", flush=True)
 
-    calls = {"torchvision": (peer, by_peer), "plain": (plain.detector, lambda: plain([image]))}
-    calls["optimised"] = (fast.detector, lambda: fast([image]))
+    calls: dict[str, tuple[nn.Module | None, Callable[[], object]]] = {
+        "torchvision": (peer, by_peer),
+        "plain": (plain.detector, lambda: plain([image])),
+        "optimised": (fast.detector, lambda: fast([image])),
+    }
+    calls |= {name: (None, lambda graph=graph: graph([image])) for name, graph in graphs.items()}  # type: ignore[misc]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     spent: dict[str, dict[str, float]] = {name: {} for name in calls}
     shares: list[tuple[float, float]] = []
     for _ in range(rounds):
         for name, (model, call) in calls.items():
-            with timed(named_parts(model), spent[name]):
+            time.sleep(ASLEEP_S)
+            with timed(named_parts(model) if model else {}, spent[name]):
                 times[name].append(measured(call))
         rate = product_rate()
         with torch.inference_mode():
@@ -209,7 +263,7 @@ def compare_all(plain: Predictor, fast: Predictor, peer: FasterRCNN, image: Imag
         shares.append((work / clock / rate[0], work / (processor / torch.get_num_threads()) / rate[1]))
         print(f"  torch.mm {rate[0]:.0f} GFLOP/s of the clock, {rate[1]:.0f} of processor time", flush=True)
     report(times)
-    for name in calls:
+    for name in ("torchvision", "plain", "optimised"):
         whole = statistics.mean(processor for _, processor in times[name])
         mean = {part: seconds / rounds for part, seconds in spent[name].items()}
         print(f"{name}, ms of processor time (means): {told_parts(mean, whole)}")

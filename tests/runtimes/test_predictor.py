@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from builders import a_painting
+from builders import a_detector, a_painting
 from graphs import MASK, a_graph, told_of
 
 from sightline.errors import BundleError, ConfigError, MissingDependencyError
+from sightline.export.detector import graph_of
 from sightline.geometry.masks import decode
 from sightline.model.detector import rescaled as torch_rescaled
 from sightline.model.instances import Found as TorchFound
@@ -18,7 +19,7 @@ from sightline.records import Image, ImageSize, StagedPredict
 from sightline.runtimes import onnxruntime, openvino
 from sightline.runtimes.graph import read_told
 from sightline.runtimes.predictor import GraphPredictor, rescaled
-from sightline.runtimes.running import Answers, Running
+from sightline.runtimes.running import Answers, Batch, Running
 
 STARTS = {"onnx": onnxruntime.start, "openvino": openvino.start}
 Make = Callable[..., GraphPredictor]
@@ -187,3 +188,12 @@ def test_a_runtime_that_is_not_installed(runtime: str, module: str, monkeypatch:
         MissingDependencyError, match=rf"needs '{module}', which is not installed. Run: pip install 'sightline\["
     ):
         STARTS[runtime](a_graph(), "model.onnx", device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("runtime", STARTS)
+def test_an_exported_detector_answers_by_the_graphs_own_names(runtime: str) -> None:
+    """Compiled, OpenVINO calls outputs by names of its own as well, which come first in the alphabet."""
+    onnx = graph_of(a_detector(), "BGR", 17).SerializeToString()
+    running = STARTS[runtime](onnx, "here", device="cpu", threads=1)
+    batch = Batch(np.zeros((1, 64, 96, 3), dtype=np.uint8), np.array([[64, 96]]), 0.0)
+    assert running.run(batch).keys() == {"boxes", "scores", "labels", "picture"}

@@ -30,13 +30,19 @@ def start(onnx: Onnx, where: str, *, device: str, threads: int) -> Running:
         said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise BundleError(where, f"cannot be run by OpenVINO ({said[-1].strip()[:300]})", EXPORT_AGAIN) from error
     version = module.__version__.partition("-")[0]
-    return Running(f"OpenVINO {version}, CPU, {threads} threads", device, runner(compiled))
+    return Running(
+        f"OpenVINO {version}, CPU, {threads} threads",
+        device,
+        runner(compiled, [output.get_any_name() for output in model.outputs]),
+    )
 
 
-def runner(compiled: Any) -> Any:
-    """The call that runs the graph; each thread of Python has a request of its own, which holds its results."""
+def runner(compiled: Any, names: list[str]) -> Any:
+    """The call that runs the graph; each thread of Python has a request of its own, which holds its results.
+
+    names: of the outputs in their order, as the graph has them: what is compiled may call them by names of its own as well
+    """
     own = threading.local()
-    names = [output.get_any_name() for output in compiled.outputs]
 
     def run(batch: Batch) -> Answers:
         if not hasattr(own, "request"):
