@@ -189,7 +189,8 @@ def require_settled(
 
 def too_different(compared: Sequence["Compared"]) -> bool:
     """Whether more detections have no partner than rounding explains in a model that was trained, or most are excused."""
-    matched, unmatched, excused = (sum(getattr(one, name) for one in compared) for name in ("matched", "unmatched", "excused"))
+    matched, unmatched = sum(one.matched for one in compared), sum(one.unmatched for one in compared)
+    excused = sum(one.excused for one in compared)
     return unmatched > UNMATCHED_SHARE * (matched + unmatched) or excused > matched
 
 
