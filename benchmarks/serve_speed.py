@@ -55,6 +55,7 @@ CLIENTS, BATCH, CLASSES = 16, 8, 80
 OVERLOAD_CLIENTS, MAX_WAITING = 64, 16
 PAUSE_S = 1  # of a client that is refused: what Retry-After asks
 START_LIMIT_S = 120
+POLL_S = 0.1  # until it is ready: more often takes processors from what loads
 SCORES_APART = 10
 CONFIGURATIONS = {"small": "small", "r50": "COCO-Detection/faster_rcnn_R_50_FPN_3x"}
 REQUESTS = {"small": 240, "r50": 32}
@@ -74,15 +75,14 @@ import uvicorn, starlette.applications
 lap("import of server and uvicorn")
 import torch
 lap("import of torch")
-import torchvision
-lap("import of torchvision")
 import sightline.bundle.load as load
+import sightline.bundle.weights
 from sightline.bundle.archive import read_model_files
 lap("import of the detector")
 files = read_model_files(sys.argv[1])
 lap("reading the archive")
-model = load.model_from(files, device="auto", score_threshold=None, class_names=None)
-lap("making the model")
+model = load.load_model(sys.argv[1])
+lap("making the model, which reads the archive again")
 server.warm(model)
 lap("warming it")
 from sightline.images import decode_image
@@ -163,7 +163,7 @@ def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
                 return
         except OSError:  # it does not listen yet
             pass
-        time.sleep(0.01)
+        time.sleep(POLL_S)
     raise SystemExit(f"{url} did not become ready; what it printed tells why.")
 
 
@@ -396,7 +396,7 @@ def measure_peer(peer: str, packed: Path, paths: Sequence[Path], rounds: int, re
     command = [peer, str(PEER), "{port}", *map(str, (*sizes, CLASSES, packed.with_name("r50.pth")))]
     rates: dict[str, list[float]] = {name: [] for name in ("sightline", "async def", "def")}
     with (
-        server(*sightline_serve(packed)) as ours,
+        server(*sightline_serve(packed, "--timeout", "600")) as ours,  # 16 clients wait for 16 large pictures
         server(*command, "async") as theirs,
         server(*command, "threads") as in_threads,
     ):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-FAKE_MODEL = '''
+FAKE_MODEL = """
 import os, signal, time
 from pathlib import Path
 import numpy as np
@@ -60,7 +60,7 @@ def load(reference, **options):
         time.sleep(600)
     facts = {"threshold": options["score_threshold"]}
     return Model(Staged() if reference == "staged" else predict, ("bee",), reference, facts, thresholds=(0.5,))
-'''
+"""
 """A module with a `server.Load`. It leaves traces, named after its process, in the folder that the environment names."""
 
 

@@ -112,7 +112,7 @@ def test_what_cannot_be_run(
 
 def test_without_torch_and_without_weights_there_is_no_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = a_bundle(tmp_path / "model", bundle_members("MODEL.DEVICE", "cuda"))
-    without(monkeypatch, ["torch"])
+    without(monkeypatch, ["torch", "openvino"])
     assert chosen(path, device="auto") == "ONNX"
     monkeypatch.setattr(exported, "may_have_gpu", lambda: True)
     assert chosen(path, device="auto") == "ONNX"

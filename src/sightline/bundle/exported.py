@@ -10,7 +10,7 @@ from sightline.config.support import require_supported
 from sightline.errors import BundleError, ConfigError, MissingDependencyError, Problem
 from sightline.processors import usual_threads
 from sightline.runtimes import onnxruntime, openvino
-from sightline.runtimes.choice import CPU_ORDER, GRAPH_RUNTIMES, Asked, Runtime, choose, installed, may_have_gpu
+from sightline.runtimes.choice import CPU_ORDER, Asked, Runtime, choose, installed, may_have_gpu
 from sightline.runtimes.graph import EXPORT_AGAIN, Told
 from sightline.runtimes.predictor import GraphPredictor
 
@@ -20,7 +20,8 @@ STARTS = {"onnx": onnxruntime.start, "openvino": openvino.start}
 def wants_graph(asked: Asked, device: str) -> bool:
     """Whether the weights can be left unread where there is a graph: before anything of the model is known, a good guess."""
     if asked == "auto":
-        return CPU_ORDER[0] != "torch" and any(map(installed, GRAPH_RUNTIMES)) and on_cpu(device, "cuda", ask_torch=False)
+        first = next(filter(installed, CPU_ORDER), "torch")
+        return first != "torch" and on_cpu(device, "cuda", ask_torch=False)
     return asked != "torch"
 
 
