@@ -106,7 +106,7 @@ class Client:
         later = (
             {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://bucket/x/outputs"}}} if self.asynchronous else {}
         )
-        return {"ProductionVariants": [{"InstanceType": "ml.m5.xlarge", "ModelName": "model"}], **later}
+        return {"ProductionVariants": [{"VariantName": "all", "InstanceType": "ml.m5.xlarge", "ModelName": "model"}], **later}
 
     def invoke_endpoint(self, **asked: Any) -> dict[str, Any]:
         self.sent.append(asked)
