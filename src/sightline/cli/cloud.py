@@ -36,6 +36,16 @@ Kms = Annotated[str, typer.Option("--kms-key", metavar="ID|ARN", help="Encrypts 
 Images = Annotated[str, typer.Option("--images", metavar="DIR", help="Of bare label files: their pictures; also s3://.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the whole requests, make nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+TrainImage = Annotated[str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_TRAIN_IMAGE, else yours in ECR.")]
+ServeImage = Annotated[str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_SERVE_IMAGE, else yours in ECR.")]
+ClassNames = Annotated[
+    str | None, typer.Option("--class-names", metavar="NAME,...", help="For a model that does not carry its own.")
+]
+MaxWait = Annotated[
+    int | None, typer.Option("--max-wait", metavar="SECONDS", min=1, help="With --spot: running and waiting together.")
+]
+Volume = Annotated[int, typer.Option("--volume", metavar="GB", min=1, help="Disk for data and model.")]
+FastFile = Annotated[bool, typer.Option("--fast-file", help="Pictures are read from S3 when needed, not copied.")]
 PriceOption = Annotated[
     float | None, typer.Option("--price-per-hour", metavar="USD", min=0, help="Of one machine, where Sightline knows none.")
 ]
@@ -68,17 +78,13 @@ def train(
     instance_count: Annotated[int, typer.Option("--instance-count", min=1, help="How many train together.")] = 1,
     spot: Annotated[bool, typer.Option("--spot", help="On spot capacity: cheaper, interrupted, resumed.")] = False,
     max_runtime: Annotated[int, typer.Option("--max-runtime", metavar="SECONDS", min=1, help="Ended after that.")] = 86_400,
-    max_wait: Annotated[
-        int | None, typer.Option("--max-wait", metavar="SECONDS", min=1, help="With --spot: running and waiting together.")
-    ] = None,
-    volume: Annotated[int, typer.Option("--volume", metavar="GB", min=1, help="Disk for data and model.")] = 50,
+    max_wait: MaxWait = None,
+    volume: Volume = 50,
     keep_alive: Annotated[
         int, typer.Option("--keep-alive", metavar="SECONDS", min=0, help="Machines stay for the next job, and cost.")
     ] = 0,
-    fast_file: Annotated[bool, typer.Option("--fast-file", help="Pictures are read from S3 when needed, not copied.")] = False,
-    image: Annotated[
-        str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_TRAIN_IMAGE, else yours in ECR.")
-    ] = "",
+    fast_file: FastFile = False,
+    image: TrainImage = "",
     role: Role = "",
     bucket: Bucket = "",
     subnets: Subnets = "",

@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli import cloud
-from sightline.cli.cloud import AsJson, Bucket, DryRun, Groups, Kms, Role, Subnets, Tags, listed, own_tags, show_plan
+from sightline.cli.cloud import (
+    AsJson,
+    Bucket,
+    ClassNames,
+    DryRun,
+    Groups,
+    Kms,
+    Role,
+    ServeImage,
+    Subnets,
+    Tags,
+    listed,
+    own_tags,
+    show_plan,
+)
 from sightline.cli.console import here, log_to_stderr, note, show
 
 if TYPE_CHECKING:
@@ -49,12 +63,8 @@ def deploy(
         ),
     ] = None,
     cuda: Annotated[str, typer.Option("--cuda", help="Of the image, as 12.4 or 13.2; chooses the host's driver.")] = "",
-    class_names: Annotated[
-        str | None, typer.Option("--class-names", metavar="NAME,...", help="For a model that does not carry its own.")
-    ] = None,
-    image: Annotated[
-        str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_SERVE_IMAGE, else yours in ECR.")
-    ] = "",
+    class_names: ClassNames = None,
+    image: ServeImage = "",
     role: Role = "",
     bucket: Bucket = "",
     subnets: Subnets = "",

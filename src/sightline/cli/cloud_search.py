@@ -13,7 +13,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli import cloud
-from sightline.cli.cloud import AsJson, Bucket, DryRun, Groups, Images, Kms, PriceOption, Role, Subnets, Tags, listed, own_tags
+from sightline.cli.cloud import (
+    AsJson,
+    Bucket,
+    DryRun,
+    FastFile,
+    Groups,
+    Images,
+    Kms,
+    MaxWait,
+    PriceOption,
+    Role,
+    Subnets,
+    Tags,
+    TrainImage,
+    Volume,
+    listed,
+    own_tags,
+)
 from sightline.cli.console import here, log_to_stderr, note, show
 from sightline.cli.train import Config, Overrides, Weights
 
@@ -56,14 +73,10 @@ def tune(
     instance_count: Annotated[int, typer.Option("--instance-count", min=1, help="Machines of each training.")] = 1,
     spot: Annotated[bool, typer.Option("--spot", help="On spot capacity; interrupted trainings begin anew.")] = False,
     max_runtime: Annotated[int, typer.Option("--max-runtime", metavar="SECONDS", min=1, help="Of each training.")] = 86_400,
-    max_wait: Annotated[
-        int | None, typer.Option("--max-wait", metavar="SECONDS", min=1, help="With --spot: running and waiting together.")
-    ] = None,
-    volume: Annotated[int, typer.Option("--volume", metavar="GB", min=1, help="Disk for data and model.")] = 50,
-    fast_file: Annotated[bool, typer.Option("--fast-file", help="Pictures are read from S3 when needed, not copied.")] = False,
-    image: Annotated[
-        str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_TRAIN_IMAGE, else yours in ECR.")
-    ] = "",
+    max_wait: MaxWait = None,
+    volume: Volume = 50,
+    fast_file: FastFile = False,
+    image: TrainImage = "",
     role: Role = "",
     bucket: Bucket = "",
     subnets: Subnets = "",

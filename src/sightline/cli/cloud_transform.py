@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli import cloud, cloud_endpoints
-from sightline.cli.cloud import AsJson, Bucket, DryRun, Groups, Kms, PriceOption, Role, Subnets, Tags, listed, own_tags
+from sightline.cli.cloud import (
+    AsJson,
+    Bucket,
+    ClassNames,
+    DryRun,
+    Groups,
+    Kms,
+    PriceOption,
+    Role,
+    ServeImage,
+    Subnets,
+    Tags,
+    listed,
+    own_tags,
+)
 from sightline.cli.console import log_to_stderr, note, show
 
 if TYPE_CHECKING:
@@ -41,12 +55,8 @@ def transform(
     environment: Annotated[
         list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="For the server (docs/wire.md); repeatable.")
     ] = None,
-    class_names: Annotated[
-        str | None, typer.Option("--class-names", metavar="NAME,...", help="For a model that does not carry its own.")
-    ] = None,
-    image: Annotated[
-        str, typer.Option("--image", metavar="URI", help="Default: SIGHTLINE_SERVE_IMAGE, else yours in ECR.")
-    ] = "",
+    class_names: ClassNames = None,
+    image: ServeImage = "",
     role: Role = "",
     bucket: Bucket = "",
     subnets: Subnets = "",

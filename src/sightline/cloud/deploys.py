@@ -13,10 +13,10 @@ from typing import Any
 
 import sightline
 from sightline.cloud import hosting
-from sightline.cloud.account import Account, Say, find_bucket, find_image, find_role, make_bucket
+from sightline.cloud.account import Account, Say, find_bucket, find_image, find_role
 from sightline.cloud.endpoints import FACTS, describe
 from sightline.cloud.failures import failure, is_lost, is_missing
-from sightline.cloud.jobs import PREFIX, send_call, upload
+from sightline.cloud.jobs import PREFIX, send_call, send_files, upload
 from sightline.cloud.logs import ENDPOINTS, Line, Tail
 from sightline.cloud.naming import MAX_NAME, plain_name
 from sightline.cloud.requests import Surroundings
@@ -266,11 +266,7 @@ def carry_out(account: Account, plan: Plan, say: Say) -> None:
     """
     import tempfile
 
-    if plan.bucket:
-        make_bucket(account, plan.bucket, plan.own_tags)
-        say(f"made s3://{plan.bucket}")
-    for here, there in plan.uploads.items():
-        upload(here, there)
+    send_files(account, plan.bucket, plan.own_tags, plan.uploads, say)
     if plan.change:
         with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
             for place, facts in plan.facts.items():

@@ -174,14 +174,19 @@ def submit(account: Account, plan: Plan, say: Say) -> None:
     Raises:
         SightlineError, RunError: what could not be made; everything before it stays and is used by the next call.
     """
-    if plan.bucket:
-        make_bucket(account, plan.bucket, plan.own_tags)
-        say(f"made s3://{plan.bucket}")
-    for here, there in plan.uploads.items():
-        upload(here, there)
+    send_files(account, plan.bucket, plan.own_tags, plan.uploads, say)
     for call in plan.calls:
         send_call(account, call, plan.name)
     say(f"{MADE.get(plan.calls[-1].operation, 'job')} {plan.name}")
+
+
+def send_files(account: Account, bucket: str, own_tags: Mapping[str, str], uploads: Mapping[Path, str], say: Say) -> None:
+    """Make the bucket, if one is to be made, and send what a plan uploads: {file or folder here: s3:// address}."""
+    if bucket:
+        make_bucket(account, bucket, own_tags)
+        say(f"made s3://{bucket}")
+    for here, there in uploads.items():
+        upload(here, there)
 
 
 def upload(here: Path, there: str) -> None:
