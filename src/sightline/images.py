@@ -7,8 +7,10 @@ Detectron2's ResizeShortestEdge does it (a different filter moves scores in the 
 import io
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import (
@@ -25,7 +27,7 @@ from PIL import (
 from PIL import Image as Pillow
 
 from sightline.errors import ImageError
-from sightline.records import Image, ImageSize
+from sightline.records import Detections, Image, ImageSize
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Pillow decoders that are ever tried; others (EPS, ...) may run programs or are no pictures. JPEG reads phones' MPO too."""
@@ -240,3 +242,29 @@ class InputSize:
         """What a resized picture of `size` is alone in a batch. Where it is equal, a batch gives the numbers of each alone."""
         step = max(self.divisor, 1)
         return ImageSize(-(-size.height // step) * step, -(-size.width // step) * step)
+
+
+class Resizing:
+    """A `StagedPredict` whose `resized` does what its `input_size` says. Subclasses have `found` and `detections`."""
+
+    input_size: InputSize
+
+    def __call__(self, images: Sequence[Image]) -> list[Detections]:
+        """One `Detections` a picture. All pictures run as one batch, padded to the largest."""
+        if not images:
+            return []
+        sizes = [size_of(image) for image in images]
+        found = self.found([self.resized(image) for image in images], sizes)
+        return [self.detections(one, size) for one, size in zip(found, sizes, strict=True)]
+
+    def resized(self, image: Image) -> Image:
+        """The (H, W, 3) picture at the detector's size."""
+        return self.input_size.resized(image)
+
+    def found(self, resized: Sequence[Image], sizes: Sequence[ImageSize]) -> Sequence[Any]:
+        """What is in pictures of `sizes`, given at the detector's size; boxes are in pixels of `sizes`."""
+        raise NotImplementedError
+
+    def detections(self, found: Any, size: ImageSize) -> Detections:
+        """One of `found`, in a picture of `size`, for callers."""
+        raise NotImplementedError

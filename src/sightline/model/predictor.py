@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sightline.images import InputSize
+from sightline.images import InputSize, Resizing
 from sightline.model.detector import Detector
 from sightline.model.instances import Found
 from sightline.model.mask_head import pasted
@@ -14,7 +14,7 @@ from sightline.records import Detections, Image, ImageSize
 from sightline.tensors import to_tensor
 
 
-class Predictor:
+class Predictor(Resizing):
     """Resizes, runs the detector in evaluation mode, and maps boxes and masks back to the picture given.
 
     min_size, max_size: pixels, of the shorter and the longer side after resizing
@@ -28,18 +28,6 @@ class Predictor:
         self.detector = detector.eval()
         self.input_size = InputSize(min_size, max_size, detector.size_divisor)
         self.color_order, self.variations = color_order, variations
-
-    def resized(self, image: Image) -> Image:
-        """The (H, W, 3) picture at the detector's size."""
-        return self.input_size.resized(image)
-
-    def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """One `Detections` a picture. All pictures run as one batch, padded to the largest."""
-        if not images:
-            return []
-        sizes = [ImageSize(*image.shape[:2]) for image in images]
-        found = self.found([self.resized(image) for image in images], sizes)
-        return [self.detections(one, size) for one, size in zip(found, sizes, strict=True)]
 
     def found(self, resized: Sequence[Image], sizes: Sequence[ImageSize]) -> list[Found]:
         """What is in pictures of `sizes`, given at the detector's size; boxes are in pixels of `sizes`."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import BundleError
 from sightline.geometry.pasting import pasted
-from sightline.images import InputSize
+from sightline.images import InputSize, Resizing
 from sightline.records import Detections, Image, ImageSize
 from sightline.runtimes.graph import EXPORT_AGAIN, Told
 from sightline.runtimes.running import Answers, Batch, Running
@@ -31,7 +31,7 @@ class Found:
     masks: NDArray[np.float32] | None = None
 
 
-class GraphPredictor:
+class GraphPredictor(Resizing):
     """Resizes and pads, runs the graph, and maps boxes and masks back to the picture given.
 
     score_threshold: least score of a detection
@@ -46,18 +46,6 @@ class GraphPredictor:
     @property
     def on_cpu(self) -> bool:
         return self.running.device == "cpu"
-
-    def resized(self, image: Image) -> Image:
-        """The (H, W, 3) picture at the detector's size."""
-        return self.input_size.resized(image)
-
-    def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """One `Detections` a picture. All pictures run as one batch, padded to the largest."""
-        if not images:
-            return []
-        sizes = [ImageSize(*image.shape[:2]) for image in images]
-        found = self.found([self.resized(image) for image in images], sizes)
-        return [self.detections(f, size) for f, size in zip(found, sizes, strict=True)]
 
     def found(self, resized: Sequence[Image], sizes: Sequence[ImageSize]) -> list[Found]:
         """What is in pictures of `sizes`, given at the detector's size; boxes are in pixels of `sizes`."""

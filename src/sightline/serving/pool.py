@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.errors import BundleError, Problem, RequestError, RunError, SightlineError
-from sightline.images import InputSize, size_of
+from sightline.images import InputSize, Resizing, size_of
 from sightline.records import Detections, Image, ImageSize, Model, Predict
 from sightline.serving.pipe import Told, detections_of, pair, receive, send, told_pictures
 from sightline.serving.worker import Job
@@ -72,17 +72,11 @@ class Worker:
             self.process.stdin.close()
 
 
-class Pooled:
+class Pooled(Resizing):
     """A model in workers as a `StagedPredict`: pictures are resized here, and all the rest is done there."""
 
     def __init__(self, pool: "Pool", input_size: InputSize) -> None:
         self.pool, self.input_size = pool, input_size
-
-    def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        return self.found([self.resized(image) for image in images], [size_of(image) for image in images])
-
-    def resized(self, image: Image) -> Image:
-        return self.input_size.resized(image)
 
     def found(self, resized: Sequence[Image], sizes: Sequence[ImageSize]) -> list[Detections]:
         return self.pool.predict(resized, sizes)
