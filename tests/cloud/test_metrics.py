@@ -45,6 +45,8 @@ def test_days_to_go() -> None:
 def test_scores_are_read() -> None:
     told = shown({"bbox/AP": 0.3125, "bbox/AP50": 0.6, "val_loss": 1.5}, "bbox/AP")
     assert values_of(f"evaluation after step 39: {told}") == {"bbox-AP": 0.3125, "bbox-AP50": 0.6, "val_loss": 1.5}
+    told = shown({"bbox/AP": 0.3125, "val_loss": 1.5}, "bbox/AP", 0.5)
+    assert values_of(told) == {"bbox-AP": 0.3125, "val_loss": 1.5, "best-bbox-AP": 0.5}
     assert set(OBJECTIVES.values()) <= set(METRICS)
 
 

@@ -49,7 +49,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "tuning": (
         "sagemaker", "CreateHyperParameterTuningJob",
-        tuning_request("parts-1", training(), SEARCHED, objective="bbox-AP", jobs=6, seed=7),
+        tuning_request("parts-1", training(), SEARCHED, objective="best-bbox-AP", jobs=6, seed=7),
     ),
     "model": ("sagemaker", "CreateModel", hosting.model_request(*MODEL, CLOSED, "parts")),
     "endpoint_config_real_time": (

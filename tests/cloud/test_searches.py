@@ -9,7 +9,7 @@ from builders import a_dataset_folder
 
 from sightline.cli import cloud as command
 from sightline.cli import cloud_search
-from sightline.cloud import policies, searches
+from sightline.cloud import jobs, policies, searches
 from sightline.cloud.account import Account
 from sightline.cloud.requests import Range
 from sightline.errors import RunError, SightlineError
@@ -54,7 +54,7 @@ def test_the_space_of_tune_as_the_platforms_ranges(sightline: Run, data: Path, t
             {"Name": "precision", "Values": ["fp32", "bf16"]},
         ],
     }
-    assert config["HyperParameterTuningJobObjective"] == {"Type": "Maximize", "MetricName": "bbox-AP50"}
+    assert config["HyperParameterTuningJobObjective"] == {"Type": "Maximize", "MetricName": "best-bbox-AP50"}
     assert config["ResourceLimits"] == {"MaxNumberOfTrainingJobs": 6, "MaxParallelTrainingJobs": 3}
     assert (config["Strategy"], config["TrainingJobEarlyStoppingType"], config["RandomSeed"]) == ("Bayesian", "Auto", 7)
     fixed = request["TrainingJobDefinition"]["StaticHyperParameters"]
@@ -71,7 +71,7 @@ def test_the_container_takes_every_value_of_the_space() -> None:
     from sightline.containers.hyperparameters import understood
 
     given = {
-        "_tuning_objective_metric": "bbox-AP", "SOLVER.BASE_LR": "0.0031", "batch-size": "4", "rotate": '"true"',
+        "_tuning_objective_metric": "best-bbox-AP", "SOLVER.BASE_LR": "0.0031", "batch-size": "4", "rotate": '"true"',
         "scale-jitter": '"[0.8, 1.25]"', "precision": '"bf16"',
     }  # fmt: skip
     read = understood(given, lambda name: name or "small")
@@ -93,6 +93,7 @@ def test_the_container_takes_every_value_of_the_space() -> None:
         (["--space", "SOLVER.BASE_LT=1,2"], "Did you mean 'SOLVER.BASE_LR'"),
         (["--space", LEARNING, "--strategy", "Grid"], "learning-rate: is a range, and a grid tries choices"),
         (["--space", BATCH, "--strategy", "Grid", "--trials", "3"], "--trials: is 3, and the grid has 2"),
+        (["--space", LEARNING, "--strategy", "Hyperband"], "is 'Hyperband'. Sightline's trainings do not count by epochs"),
         (["--space", LEARNING, "--strategy", "Bayes"], "--strategy: is 'Bayes'. Did you mean 'Bayesian'?"),
         (["--space", LEARNING, "--metric", "bbox/AR"], "--metric: is 'bbox/AR'. Did you mean 'bbox/AP'?"),
         (["--space", LEARNING, "--trials", "2", "--parallel", "3"], "MaxParallelTrainingJobs: is 3 of 2 jobs"),
@@ -146,12 +147,12 @@ def test_a_search_is_sent_and_found_again(sightline: Run, account: Account, data
 BEST = {
     "TrainingJobName": "parts-002", "TrainingJobStatus": "Completed",
     "TunedHyperParameters": {"learning-rate": "0.003", "rotate": '"true"', "TEST.DETECTIONS_PER_IMAGE": "50"},
-    "FinalHyperParameterTuningJobObjectiveMetric": {"MetricName": "bbox-AP", "Value": 0.5},
+    "FinalHyperParameterTuningJobObjectiveMetric": {"MetricName": "best-bbox-AP", "Value": 0.5},
 }  # fmt: skip
 
 
 def told(status: str, counts: dict[str, int], **more: Any) -> dict[str, Any]:
-    objective = {"Type": "Maximize", "MetricName": "bbox-AP"}
+    objective = {"Type": "Maximize", "MetricName": "best-bbox-AP"}
     return {
         "HyperParameterTuningJobName": "parts", "HyperParameterTuningJobStatus": status, "TrainingJobStatusCounters": counts,
         "HyperParameterTuningJobConfig": {
@@ -219,7 +220,7 @@ def test_a_search_is_followed_through_a_lost_connection() -> None:
     assert said == [
         "0 of 3 trainings are over, 2 under way",
         "the connection to AWS is lost (ConnectionError), trying again",
-        "3 of 3 trainings are over, 1 ended early; best bbox-AP 0.5 of parts-002",
+        "3 of 3 trainings are over, 1 ended early; best-bbox-AP 0.5 of parts-002",
     ]
     assert searches.require_best(search).values == {
         "learning-rate": "0.003", "rotate": "true", "TEST.DETECTIONS_PER_IMAGE": "50",
@@ -248,6 +249,24 @@ def test_the_end_of_a_search(
     assert (code, (tmp_path / "again" / "model.pth").read_bytes()) == (0, b"weights"), err
     assert "3 of 3 trainings are over" in sightline("logs", "parts", "--no-follow")[1]
     assert "parts is Completed already" in sightline("stop", "parts")[1]
+
+
+def test_a_search_learns_from_one_that_is_over(sightline: Run, account: Account, data: Path) -> None:
+    words = ["tune", "--data", data, "--space", LEARNING]
+    name = json.loads(sightline(*words, "--no-wait", "--json")[1])["name"]
+    code, out, err = sightline(*words, "--warm-start", name, "--dry-run")
+    assert code == 0, err
+    (call,) = json.loads(out)["requests"]
+    parents = [{"HyperParameterTuningJobName": name}]
+    assert call["request"]["WarmStartConfig"] == {
+        "ParentHyperParameterTuningJobs": parents, "WarmStartType": "TransferLearning",
+    }  # fmt: skip
+    code, _, err = sightline(*words, "--warm-start", name, "--metric", "val_loss")
+    assert (code, f"{name} looked for best-bbox-AP, and this search looks for best-val_loss" in err) == (2, True)
+    assert sightline(*words, "--warm-start", "another")[0] == 2
+    asked = searches.Asked(jobs.Asked("parts/", "parts", {}), (), parents=("parts",))
+    with pytest.raises(SightlineError, match=r"--warm-start: parts is InProgress\. Wait"):
+        searches.require_parents(account_of(SageMaker(RUNNING)), asked)
 
 
 def test_a_search_is_stopped_and_one_without_a_score_says_so() -> None:

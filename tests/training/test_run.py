@@ -15,6 +15,7 @@ import torch
 from builders import a_config, a_data_folder, a_detector, a_measure, a_run, in_processes
 from torch.testing import assert_close
 
+from sightline.cloud.metrics import values_of
 from sightline.config.support import require_supported
 from sightline.config.yaml_dialect import load_file
 from sightline.errors import CheckpointError, ConfigError, DatasetError, Interrupted, RunError, SightlineError
@@ -469,8 +470,11 @@ def test_patience_ends_a_run_and_survives_a_resume(tmp_path: Path, monkeypatch: 
     assert a_measured_run(tmp_path / "early", 0.9, settings=Settings(patience=2), resuming=True).steps == 6
 
 
-def test_the_best_checkpoint_has_the_weights_that_were_measured(tmp_path: Path) -> None:
-    run = a_measured_run(tmp_path / "run", 0.1, 0.2, 0.15, settings=Settings(keep=0))
+def test_the_best_checkpoint_has_the_weights_that_were_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="sightline"):
+        run = a_measured_run(tmp_path / "run", 0.1, 0.2, 0.15, settings=Settings(keep=0))
+    told = [values_of(line) for line in caplog.messages if line.startswith("evaluation after")]
+    assert [line["best-bbox-AP"] for line in told] == [0.1, 0.2, 0.2], "what a search on SageMaker compares by"
     best = torch.load(run.folder / "model_best.pth", weights_only=True)
     assert best["iteration"] == 3
     final = weights_of(run.checkpoint)

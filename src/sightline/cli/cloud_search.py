@@ -68,6 +68,9 @@ def tune(
     parallel: Annotated[int, typer.Option(min=1, help="Trainings at once.")] = 2,
     strategy: Annotated[str, typer.Option(help="Bayesian, Random or Grid.")] = "Bayesian",
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="End trainings that are worse than most.")] = True,
+    warm_start: Annotated[
+        list[str] | None, typer.Option("--warm-start", metavar="NAME", help="A search that is over, to learn from; repeatable.")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="The search's name begins with it. Default: the data's.")] = "",
     instance_type: Annotated[str, typer.Option("--instance-type", help="Of the machines.")] = "ml.g5.xlarge",
     instance_count: Annotated[int, typer.Option("--instance-count", min=1, help="Machines of each training.")] = 1,
@@ -120,7 +123,7 @@ def tune(
             pictures=images,
         )
         seed = int(str(given["seed"])) if "seed" in given else None
-        asked = searches.Asked(training, found.ranges, metric, trials, parallel, strategy, prune, seed)
+        asked = searches.Asked(training, found.ranges, metric, trials, parallel, strategy, prune, seed, tuple(warm_start or ()))
         plan = searches.plan_search(account, asked, os.environ, datetime.now(UTC), note)
         for line in plan.warnings:
             note(f"note: {line}")

@@ -1,7 +1,7 @@
 """What our training prints, read by the platform and by us: a regular expression for every figure of the console line.
 
 ` eta: 0:01:10  iter: 99  total_loss: 1.21  loss_cls: 0.41  ...  lr: 0.002  max_mem: 812M`
-`evaluation after step 99: bbox/AP: 0.31  bbox/AP50: 0.6`
+`evaluation after step 99: bbox/AP: 0.31  bbox/AP50: 0.6  best/bbox/AP: 0.34`
 """
 
 import re
@@ -20,6 +20,8 @@ LOSSES = (
 
 FIGURES = {"lr": "lr", "time": "seconds-per-step", "img/s": "images-per-second"}
 SCORES = ("bbox/AP", "bbox/AP50", "segm/AP", "val_loss")
+BEST = "best/"
+"""Before the score that a training chooses its weights by: the best so far, which is that of the weights that are kept."""
 
 
 def figure(key: str) -> str:
@@ -30,12 +32,12 @@ def figure(key: str) -> str:
 METRICS: Mapping[str, str] = {
     **{loss: figure(loss) for loss in LOSSES},
     **{name: figure(key) for key, name in FIGURES.items()},
-    **{score.replace("/", "-"): figure(score) for score in SCORES},
+    **{score.replace("/", "-"): figure(score) for score in (*SCORES, *(f"{BEST}{score}" for score in SCORES))},
 }
 """Metric -> expression, as the platform draws them. Names there hold no slash, so `bbox/AP` is `bbox-AP`."""
 
-OBJECTIVES = {score: score.replace("/", "-") for score in SCORES}
-"""What a search can look for: our name -> the metric's."""
+OBJECTIVES = {score: f"{BEST}{score}".replace("/", "-") for score in SCORES}
+"""What a search can look for: our name -> the metric's. The platform takes the last value that a training prints."""
 
 STEP = re.compile(r"(?:^|\s)eta: (?P<eta>\S+(?: days)?)\s+iter: (?P<step>\d+)\s+total_loss: (?P<loss>\S+)")
 

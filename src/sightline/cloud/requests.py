@@ -174,10 +174,12 @@ def tuning_request(
     strategy: str = "Bayesian",
     stop_early: bool = True,
     seed: int | None = None,
+    parents: Sequence[str] = (),
 ) -> dict[str, Any]:
     """CreateHyperParameterTuningJob around a `training_request`, whose hyperparameters without a range stay as they are.
 
-    objective: the name of one of our metrics, as `bbox-AP`
+    objective: the name of one of our metrics, as `best-bbox-AP`
+    parents:   earlier searches whose trainings this one begins with what they found, on other data, too
     """
     searched_names = {one.name for one in searched}
     own = (
@@ -200,5 +202,12 @@ def tuning_request(
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobConfig": config,
         "TrainingJobDefinition": {**shared, "StaticHyperParameters": fixed},
+        **({"WarmStartConfig": warm_start(parents)} if parents else {}),
         "Tags": [{**tag, "Value": "tuning-job"} if tag["Key"] == KIND else tag for tag in training["Tags"]],
     }
+
+
+def warm_start(parents: Sequence[str]) -> dict[str, Any]:
+    """TransferLearning takes other data, images and ranges, where IdenticalDataAndAlgorithm takes none of them."""
+    named = [{"HyperParameterTuningJobName": name} for name in parents]
+    return {"ParentHyperParameterTuningJobs": named, "WarmStartType": "TransferLearning"}

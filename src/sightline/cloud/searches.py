@@ -22,7 +22,10 @@ from sightline.cloud.shapes import Call, require_valid
 from sightline.errors import Problem, RunError, SightlineError, nearest
 
 STRATEGIES = ("Bayesian", "Random", "Grid")
-"""Hyperband wants to stop and continue trainings by their epochs, which ours are not written for."""
+"""What a search may go by."""
+
+REFUSED = {"hyperband": "Sightline's trainings do not count by epochs; --strategy Bayesian ends hopeless ones early, too."}
+"""Strategies of the platform that are not for our trainings: Hyperband stops and continues them by their epochs."""
 
 DEFAULT_JOBS, DEFAULT_PARALLEL = 20, 2
 """A Bayesian search learns from what is over, so few at once find more; the platform's own advice."""
@@ -37,6 +40,7 @@ class Asked:
     training: what all trainings have in common
     searched: what differs
     metric:   our name of the score, as bbox/AP
+    parents:  names of searches that this one learns from
     trainings: at most so many; None: 20, of a grid all
     """
 
@@ -48,15 +52,18 @@ class Asked:
     strategy: str = "Bayesian"
     stop_early: bool = True
     seed: int | None = None
+    parents: tuple[str, ...] = ()
 
 
 def plan_search(account: Account, asked: Asked, environ: Mapping[str, str], moment: datetime, say: Say) -> jobs.Plan:
     """The search, checked in every way that costs nothing.
 
     Raises:
-        SightlineError: as of `jobs.plan_training`; a score or a strategy that there is not; a grid with ranges.
+        SightlineError: as of `jobs.plan_training`; a score or a strategy that there is not; a grid with ranges; a parent that
+            cannot be one.
     """
     trainings = count_of(asked)
+    require_parents(account, asked)
     plan = jobs.plan_training(account, asked.training, environ, moment, say, longest=MAX_TUNING_NAME)
     request = tuning_request(
         plan.name,
@@ -69,12 +76,28 @@ def plan_search(account: Account, asked: Asked, environ: Mapping[str, str], mome
         strategy=asked.strategy,
         stop_early=asked.stop_early and asked.strategy != "Grid",
         seed=asked.seed,
+        parents=asked.parents,
     )
     call = Call("sagemaker", "CreateHyperParameterTuningJob", request)
     warnings = [*plan.warnings, *require_valid([call])]
     if asked.training.machines.spot:
         warnings.append("trainings of a search that lose their spot capacity begin anew: they must not share checkpoints")
     return replace(plan, calls=(call,), warnings=tuple(dict.fromkeys(warnings)))
+
+
+def require_parents(account: Account, asked: Asked) -> None:
+    """Nothing, if this search can learn from those that it names.
+
+    Raises:
+        SightlineError: one is not there, under way, or looked for something else.
+    """
+    for name in asked.parents:
+        parent, wanted = describe(account, name), OBJECTIVES[asked.metric]
+        if not parent.over:
+            raise SightlineError("--warm-start", f"{name} is {parent.status}", "Wait until it is over.")
+        if parent.metric != wanted:
+            what = f"{name} looked for {parent.metric}, and this search looks for {wanted}"
+            raise SightlineError("--warm-start", what, "Give the same --metric.")
 
 
 def count_of(asked: Asked) -> int:
@@ -87,7 +110,8 @@ def count_of(asked: Asked) -> int:
     if asked.metric not in OBJECTIVES:
         problems.append(Problem("--metric", f"is {asked.metric!r}", nearest(asked.metric, list(OBJECTIVES))))
     if asked.strategy not in STRATEGIES:
-        problems.append(Problem("--strategy", f"is {asked.strategy!r}", nearest(asked.strategy, STRATEGIES)))
+        fix = REFUSED.get(asked.strategy.lower()) or nearest(asked.strategy, STRATEGIES)
+        problems.append(Problem("--strategy", f"is {asked.strategy!r}", fix))
     if asked.strategy != "Grid" or problems:
         if problems:
             raise SightlineError.collected(problems)
@@ -139,7 +163,7 @@ class Search:
             "RetryableError": "failed",
         }
         more = [f"{count} {states[state]}" for state, count in self.counts.items() if count and state in states]
-        best = f"; best {self.metric} {self.best.value:.4g} of {self.best.name}" if self.best else ""
+        best = f"; {self.metric} {self.best.value:.4g} of {self.best.name}" if self.best else ""
         return f"{done} of {self.trainings} trainings are over{''.join(f', {text}' for text in more)}{best}"
 
     def as_dict(self, cost: Cost | None = None) -> dict[str, Any]:

@@ -223,14 +223,16 @@ class Validate:
         if self.metric not in numbers:
             raise ConfigError("--metric", f"is {self.metric!r}", f"Evaluation gives {', '.join(numbers)}.")
         value = numbers[self.metric]
-        LOG.info("evaluation after step %d: %s", state.step - 1, shown(numbers, self.metric))
+        better = self.better(value, state.best)
+        best = value if better else state.best
+        LOG.info("evaluation after step %d: %s", state.step - 1, shown(numbers, self.metric, best))
         processes, verdict = self.learner.processes, ""
         if processes.first:
             append(self.folder / METRICS, json.dumps({"iteration": state.step - 1, **finite(numbers)}))
             for tracker in self.trackers:
                 tracker.evaluation(state.step, finite(numbers))
             verdict = self.judge(state.step, finite(numbers))
-        if self.better(value, state.best):
+        if better:
             state.best, state.best_step, state.stale = value, state.step, 0
             self.keep(state)
         else:
@@ -261,10 +263,11 @@ def finite(numbers: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def shown(numbers: Mapping[str, float], metric: str) -> str:
-    """The numbers that a line has room for."""
+def shown(numbers: Mapping[str, float], metric: str, best: float | None = None) -> str:
+    """The numbers that a line has room for. best: of `metric` so far, that of the weights which are kept; None: there is none."""
     names = dict.fromkeys(name for name in (metric, "bbox/AP", "bbox/AP50", "segm/AP", "val_loss") if name in numbers)
-    return "  ".join(f"{name}: {numbers[name]:.4g}" for name in names)
+    told = {**{name: numbers[name] for name in names}, **({} if best is None else {f"best/{metric}": best})}
+    return "  ".join(f"{name}: {value:.4g}" for name, value in told.items())
 
 
 @dataclass(slots=True)
