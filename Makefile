@@ -7,7 +7,7 @@ SHARED ?= ../shared
 PROCESSES ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint accept images benchmark clean
+.PHONY: help demo test lint accept images benchmark release clean
 
 help:
 	@echo "make demo       labels to a served detector, on a small set that it draws itself (about 4 minutes on two cores)"
@@ -15,6 +15,7 @@ help:
 	@echo "make accept     black-box checks of the installed command against reference data in $(SHARED)"
 	@echo "make images     the container images built and run for real (root, buildah, debootstrap; half an hour, 40 GB of disk)"
 	@echo "make benchmark  speed, side by side with its peers"
+	@echo "make release    source archive and wheel of the last commit into dist/, installed and used in empty environments"
 	@echo "make clean      remove the virtual environment and caches"
 
 $(BIN)/python:
@@ -68,6 +69,12 @@ benchmark: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_memory.py
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/serve_speed.py
+
+# Needs an empty dist/. Each environment is PyTorch again: half an hour where it has to be downloaded. EXTRA="--python python3.13"
+release: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet twine
+	$(BIN)/python release/packages.py -o dist
+	$(BIN)/python release/environments.py dist $(EXTRA)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
