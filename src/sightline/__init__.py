@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from sightline.serving.remote import connect as connect
     from sightline.serving.server import running as running
     from sightline.serving.server import serve as serve
+    from sightline.slicing import Slices as Slices
+    from sightline.slicing import in_slices as in_slices
+    from sightline.slicing import sliced as sliced
     from sightline.tuning.tune import tune as tune
     from sightline.view.draw import draw as draw
 
@@ -45,6 +48,7 @@ PUBLIC = {
     "Detections": "sightline.records:Detections",
     "Model": "sightline.records:Model",
     "ReadOptions": "sightline.labels:ReadOptions",
+    "Slices": "sightline.slicing:Slices",
     "benchmark": "sightline.benchmarking.run:benchmark",
     "check": "sightline.checking:check",
     "connect": "sightline.serving.remote:connect",
@@ -56,6 +60,7 @@ PUBLIC = {
     "evaluate": "sightline.examining:evaluate",
     "examine": "sightline.examining:examine",
     "export": "sightline.export.write:export",
+    "in_slices": "sightline.slicing:in_slices",
     "load_config": "sightline.config.sources:load",
     "load_model": "sightline.bundle.load:load_model",
     "open_part": "sightline.dataset.folder:open_part",
@@ -65,6 +70,7 @@ PUBLIC = {
     "run": "sightline.journey:run",
     "running": "sightline.serving.server:running",
     "serve": "sightline.serving.server:serve",
+    "sliced": "sightline.slicing:sliced",
     "split": "sightline.dataset.split:split",
     "train": "sightline.journey:train",
     "tune": "sightline.tuning.tune:tune",

@@ -11,7 +11,7 @@ from sightline.evaluation.analysis import write as write_evaluation
 from sightline.evaluation.asked import USUAL, Measuring
 from sightline.evaluation.coco import Scores
 from sightline.evaluation.listing import LISTED
-from sightline.evaluation.predicting import detect_all, order_notes
+from sightline.evaluation.predicting import detect_all, notes_of
 from sightline.evaluation.proposals import evaluate_proposals
 from sightline.evaluation.results import check_results, check_truth, results_from
 from sightline.records import Model
@@ -51,7 +51,7 @@ def examine(
     else:
         truth = check_truth(to_json(part.dataset), "ground truth")
         results = results_from(found, [category.id for category in part.dataset.categories])
-        checked = replace(check_results(results, truth, model.origin), notes=order_notes(model, part.dataset))
+        checked = replace(check_results(results, truth, model.origin), notes=notes_of(model, part.dataset))
         evaluation = examine_results(truth, checked, measuring)
         if output is not None:
             write_json(output / RESULTS, results)

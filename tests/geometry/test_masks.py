@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as reference
 
-from sightline.geometry.masks import bounds, cut, decode, encode, encode_at, from_label, in_grid, is_empty, rasterise
+from sightline.geometry.masks import (
+    bounds,
+    cut,
+    decode,
+    encode,
+    encode_at,
+    from_label,
+    in_grid,
+    is_empty,
+    moved,
+    rasterise,
+    union,
+)
 from sightline.records import ImageSize, Rle
 
 BITMAPS = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12))
@@ -28,6 +40,24 @@ def test_encodes_as_pycocotools(bitmap: np.ndarray) -> None:
 def test_a_crop_is_encoded_as_the_whole_picture(crop: np.ndarray, top: int, left: int, below: int, right: int) -> None:
     whole = np.pad(crop, ((top, below), (left, right)))
     assert encode_at(crop, top, left, ImageSize(*whole.shape)).counts == theirs(whole)
+
+
+@given(BITMAPS, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
+def test_moved_to_the_whole_picture(part: np.ndarray, top: int, left: int, below: int, right: int) -> None:
+    whole = np.pad(part, ((top, below), (left, right)))
+    assert moved(encode(part), top, left, ImageSize(*whole.shape)).counts == theirs(whole)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_union_of_masks(count: int) -> None:
+    bitmaps = np.random.default_rng(count).random((count, 9, 7)) > 0.6
+    joined = union([encode(bitmap) for bitmap in bitmaps])
+    assert (joined.size, joined.counts) == ((9, 7), theirs(bitmaps.any(axis=0)))
+
+
+def test_the_union_of_bare_counts() -> None:
+    size = ImageSize(2, 3)
+    assert decode(union([Rle(size, (1, 2, 3)), Rle(size, (5, 1))])).tolist() == [[False, True, False], [True, False, True]]
 
 
 def test_bare_counts() -> None:

@@ -8,12 +8,23 @@ import typer
 
 from sightline.cli.console import log_to_stderr, show
 from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision
+from sightline.cli.slices import (
+    Slice,
+    SliceMax,
+    SliceMeasure,
+    SliceMerge,
+    SliceOverlap,
+    SliceThreshold,
+    SliceWhole,
+    slices_asked,
+)
 from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
     from sightline.evaluation.analysis import Evaluation
     from sightline.evaluation.asked import Measuring
     from sightline.evaluation.results import Truth
+    from sightline.slicing import Slices
 
 HOW = "What thresholds are chosen for, per class: f1, precision=0.9 or recall=0.8."
 
@@ -48,6 +59,13 @@ def evaluate(
     runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
     optimize: Optimize = True,
     precision: Precision = "fp32",
+    slice_size: Slice = None,
+    slice_overlap: SliceOverlap = None,
+    slice_whole: SliceWhole = None,
+    slice_merge: SliceMerge = None,
+    slice_measure: SliceMeasure = None,
+    slice_threshold: SliceThreshold = None,
+    slice_max: SliceMax = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Print COCO's scores with intervals, a table per class, the kinds of error, and thresholds; compare two models.
@@ -59,19 +77,33 @@ def evaluate(
 
     log_to_stderr()
     check_store(store, wish, subjects)
-    check_plots(plots, output, subjects)
+    slices = slices_asked(
+        slice_size,
+        overlap=slice_overlap,
+        whole=slice_whole,
+        merge=slice_merge,
+        measure=slice_measure,
+        threshold=slice_threshold,
+        most=slice_max,
+    )
+    check_plots(plots, output, subjects, slices)
+    check_slices(slices, subjects)
     execution = Execution(runtime, optimize, precision)
     measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples)
     with output_path(output, "A report") if output else nullcontext() as report:
         truth = copied_here(data, "The ground truth")
         if len(subjects) > 1:
-            values, text, page = compare_subjects(subjects, truth, split, report, device, execution, measuring, listed, images)
+            values, text, page = compare_subjects(
+                subjects, truth, split, report, device, execution, measuring, listed, images, slices
+            )
         else:
-            evaluation = evaluated(subjects[0], truth, split, report, device, execution, measuring, listed)
+            evaluation = evaluated(subjects[0], truth, split, report, device, execution, measuring, listed, slices)
             values, text = dict(evaluation.to_dict(listed)), evaluation.text()
             if store:
-                text += f"\n\n  {store_chosen(evaluation, subjects[0], f'{wish} at an overlap of {iou:g}, on {data} {split}')}"
-            page = report_on(subjects[0], evaluation, report, truth, split, images, plots)
+                how = "" if slices is None else f", {slices}"
+                chosen_for = f"{wish} at an overlap of {iou:g}, on {data} {split}{how}"
+                text += f"\n\n  {store_chosen(evaluation, subjects[0], chosen_for)}"
+            page = report_on(subjects[0], evaluation, report, truth, split, images, plots, keeps=slices is None)
     if page is not None:
         text += f"\n\n  The page: {f'{output}/{page.name}' if output else page}"
     show(text, as_json, values)
@@ -91,13 +123,21 @@ def check_store(store: bool, wish: str | None, subjects: list[str]) -> None:
         raise ConfigError("--store", f"cannot write to {subjects[0]}", fix)
 
 
-def check_plots(plots: bool, output: str | None, subjects: list[str]) -> None:
+def check_slices(slices: "Slices | None", subjects: list[str]) -> None:
+    """Nothing, if there is a model that can be asked to predict in slices."""
+    from sightline.errors import ConfigError
+
+    if slices is not None and all(subject.endswith(".json") for subject in subjects):
+        raise ConfigError("--slice", "is for models, and a results file is predicted already", "Leave out --slice.")
+
+
+def check_plots(plots: bool, output: str | None, subjects: list[str], slices: "Slices | None") -> None:
     """Nothing, if plots are not asked for, or have a place."""
     from sightline.errors import ConfigError
 
     if plots and len(subjects) > 1:
         raise ConfigError("--plots", "are of one model", "Evaluate each alone with --plots.")
-    if plots and output is None and not (Path(subjects[0]) / "run.json").is_file():
+    if plots and output is None and (slices is not None or not (Path(subjects[0]) / "run.json").is_file()):
         raise ConfigError("--plots", "has no folder to write to", "Say where: -o REPORT_DIR.")
 
 
@@ -115,15 +155,23 @@ def store_chosen(evaluation: "Evaluation", model: str, chosen_for: str) -> str:
 
 
 def report_on(
-    subject: str, evaluation: "Evaluation", output: Path | None, data: Path, split: str, images: str | None, plots: bool
+    subject: str,
+    evaluation: "Evaluation",
+    output: Path | None,
+    data: Path,
+    split: str,
+    images: str | None,
+    plots: bool,
+    *,
+    keeps: bool = True,
 ) -> Path | None:
-    """The page, in `output` or, of a run folder, in its own `report`; None where there is no place for one."""
+    """The page, in `output` or, of a run folder that `keeps` it, in its own `report`; None where there is no place for one."""
     from sightline.examining import REPORT
     from sightline.reporting.plots import write_plots
     from sightline.reporting.write import write_report
 
     run = Path(subject) if (Path(subject) / "run.json").is_file() else None
-    folder = output or (run / REPORT if run else None)
+    folder = output or (run / REPORT if run and keeps else None)
     if folder is None or not evaluation.analyses:
         return None
     page = write_report(evaluation, folder, pictures=pictures_of(evaluation, data, split, images), run=run)
@@ -154,12 +202,13 @@ def evaluated(
     execution: Execution,
     measuring: "Measuring",
     listed: int,
+    slices: "Slices | None",
 ) -> "Evaluation":
     """What was measured of a COCO results file or a model."""
     if not subject.endswith(".json"):
         from sightline.cli.models import evaluate_model
 
-        return evaluate_model(subject, data, split, output, device, measuring, listed, execution)
+        return evaluate_model(subject, data, split, output, device, measuring, listed, execution, slices)
     from sightline.evaluation.analysis import write
 
     evaluation = evaluate_file(subject, open_truth(data, split), measuring)
@@ -194,6 +243,7 @@ def compare_subjects(
     measuring: "Measuring",
     listed: int,
     images: str | None,
+    slices: "Slices | None",
 ) -> tuple[dict[str, object], str, Path | None]:
     """(all values, text, the page in `output`): the second and all further subjects against the first, on one truth."""
     from sightline.cli.models import model_results
@@ -208,7 +258,8 @@ def compare_subjects(
         if subject.endswith(".json"):
             evaluations.append(evaluate_file(subject, truth, measuring))
         else:
-            evaluations.append(examine(truth, model_results(subject, data, split, truth, device, execution), measuring))
+            results = model_results(subject, data, split, truth, device, execution, slices)
+            evaluations.append(examine(truth, results, measuring))
     compared = [compare(evaluations[0], other) for other in evaluations[1:]]
     values: dict[str, object] = {
         "models": {one.name: one.to_dict(listed) for one in evaluations},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.console import split_names
+from sightline.cli.slices import sliced_model
 from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sightline.evaluation.asked import Measuring
     from sightline.evaluation.results import Results, Truth
     from sightline.records import Detections, Image, Model, Predict
+    from sightline.slicing import Slices
 
 REMOTE = ("http://", "https://", "sagemaker://")
 """Beginnings of models that answer from elsewhere."""
@@ -66,33 +68,40 @@ def evaluate_model(
     measuring: "Measuring",
     listed: int,
     execution: Execution,
+    slices: "Slices | None" = None,
 ) -> "Evaluation":
-    """What was measured of a model on a part of a dataset folder. A run folder keeps its own; others where `output` says."""
+    """What was measured of a model on a part of a dataset folder. A run folder keeps its own; others where `output` says.
+
+    A run's own are those of plain prediction, which bundles tell of: in slices nothing is kept but where `output` says.
+    """
     from sightline.dataset.folder import open_part
     from sightline.examining import INFERENCE, examine
 
-    own = Path(model) / INFERENCE if (Path(model) / "run.json").is_file() else None
-    opened = open_model(model, device=device, execution=execution)
+    own = Path(model) / INFERENCE if slices is None and (Path(model) / "run.json").is_file() else None
+    opened = sliced_model(open_model(model, device=device, execution=execution), model, slices)
     if measuring.wish is not None:
         check_classes(opened, "Leave out --choose: there are no classes to choose thresholds for.")
     return examine(opened, open_part(data, part), output or own, measuring, listed)
 
 
-def model_results(model: str, data: Path, part: str, truth: "Truth", device: str, execution: Execution) -> "Results":
+def model_results(
+    model: str, data: Path, part: str, truth: "Truth", device: str, execution: Execution, slices: "Slices | None" = None
+) -> "Results":
     """What a model finds in a part of a dataset folder.
 
     Raises:
         ConfigError: it only proposes.
     """
     from sightline.dataset.folder import open_part
-    from sightline.evaluation.predicting import detect_all, order_notes
+    from sightline.evaluation.predicting import detect_all, notes_of
     from sightline.evaluation.results import check_results, results_from
 
-    opened, detector = open_part(data, part), open_model(model, device=device, execution=execution)
+    opened = open_part(data, part)
+    detector = sliced_model(open_model(model, device=device, execution=execution), model, slices)
     check_classes(detector, "Evaluate it alone, and compare the recalls.")
     found = detect_all(detector, opened.dataset, opened.pictures)
     results = check_results(results_from(found, [category.id for category in opened.dataset.categories]), truth, model)
-    return replace(results, notes=order_notes(detector, opened.dataset))
+    return replace(results, notes=notes_of(detector, opened.dataset))
 
 
 def check_classes(model: "Model", fix: str) -> None:

@@ -15,6 +15,16 @@ import typer
 
 from sightline.cli.console import log_to_stderr, note
 from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision, fingerprint, open_workers
+from sightline.cli.slices import (
+    Slice,
+    SliceMax,
+    SliceMeasure,
+    SliceMerge,
+    SliceOverlap,
+    SliceThreshold,
+    SliceWhole,
+    slices_asked,
+)
 from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
@@ -51,19 +61,36 @@ def predict(
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape predicted together.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape, or tiles, predicted together.")] = 1,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Batches under way at once. Default: one for each GPU, or core.")
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on with an interrupted run.")] = False,
+    slice_size: Slice = None,
+    slice_overlap: SliceOverlap = None,
+    slice_whole: SliceWhole = None,
+    slice_merge: SliceMerge = None,
+    slice_measure: SliceMeasure = None,
+    slice_threshold: SliceThreshold = None,
+    slice_max: SliceMax = None,
 ) -> None:
     """Find objects in pictures and videos; one JSON line for each, or for each frame. Errors are lines too."""
     from sightline.serving.given import collect
     from sightline.serving.many import Asked, ended_by_signals, predict_many, predict_to
+    from sightline.slicing import sliced
     from sightline.storage import is_remote, output_path
 
     log_to_stderr()
     execution = Execution(runtime, optimize, precision)
+    slices = slices_asked(
+        slice_size,
+        overlap=slice_overlap,
+        whole=slice_whole,
+        merge=slice_merge,
+        measure=slice_measure,
+        threshold=slice_threshold,
+        most=slice_max,
+    )
     meter = Meter()
     with ExitStack() as outputs:
         lines_to = outputs.enter_context(output_path(output, "A file of answers")) if output else None
@@ -72,6 +99,9 @@ def predict(
         detector, predicts = open_workers(
             model, device=device, threshold=threshold, class_names=class_names, workers=workers, execution=execution
         )
+        if slices is not None:
+            predicts = [sliced(one, slices, batch_size=batch_size) for one in predicts]
+            batch_size = 1  # of pictures; that of tiles is in each
         paint = painter(detector, max(threshold or 0.0, draw_threshold)) if draw else None
         least = threshold if threshold is not None else (detector.thresholds or 0.0)
         asked = Asked(batch_size=batch_size, threshold=least, every=every, paint=paint, draw_to=drawn_to)
@@ -85,6 +115,7 @@ def predict(
                 "threshold": threshold,
                 "draw": draw,
                 "draw_threshold": draw_threshold if draw else None,
+                "slices": None if slices is None else slices.as_dict(),
             }
             work = work_file(output)
             done = predict_to(

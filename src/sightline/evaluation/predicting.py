@@ -68,6 +68,12 @@ def order_is_assumed(class_names: Sequence[str], dataset: Dataset) -> bool:
     return unnamed and len(class_names) == len(dataset.class_names) and set(class_names) != set(dataset.class_names)
 
 
+def notes_of(model: Model, dataset: Dataset) -> tuple[str, ...]:
+    """What to say beside a model's numbers: in which slices it predicted, and what `label_map` assumed."""
+    slices = (f"predicted {model.facts['slices']}",) if "slices" in model.facts else ()
+    return slices + order_notes(model, dataset)
+
+
 def order_notes(model: Model, dataset: Dataset) -> tuple[str, ...]:
     """What `label_map` assumed of a model, for people."""
     if model.proposes or not order_is_assumed(model.class_names, dataset):

@@ -53,6 +53,24 @@ def encode_at(crop: Bitmap, top: int, left: int, size: ImageSize) -> Rle:
     return compressed(np.diff(borders, prepend=0).tolist(), size)
 
 
+def moved(mask: Rle, top: int, left: int, size: ImageSize) -> Rle:
+    """Run lengths of a part of a picture, beginning at (top, left), in the whole of `size`. Only the part becomes a bitmap."""
+    return mask if mask.size == size else encode_at(decode(mask), top, left, size)
+
+
+def union(masks: Sequence[Rle]) -> Rle:
+    """The pixels of any of the masks, at least one, all of one picture; without bitmaps, whose size may be large."""
+    if len(masks) == 1:
+        return masks[0]
+    merged = coco_masks.merge([{"size": list(mask.size), "counts": text_of(mask).encode("ascii")} for mask in masks])
+    return Rle(masks[0].size, merged["counts"].decode("ascii"))
+
+
+def text_of(mask: Rle) -> str:
+    """Its run lengths as COCO's text, whichever way it holds them."""
+    return mask.counts if isinstance(mask.counts, str) else str(compressed(mask.counts, mask.size).counts)
+
+
 def compressed(counts: Sequence[int], size: ImageSize) -> Rle:
     """COCO's text for bare run lengths."""
     found = coco_masks.frPyObjects({"size": list(size), "counts": list(counts)}, size.height, size.width)
@@ -65,9 +83,9 @@ def decode(mask: Rle) -> Bitmap:
     Raises:
         ValueError: they do not describe a mask of that size.
     """
-    counts = mask.counts if isinstance(mask.counts, str) else compressed(mask.counts, mask.size).counts
+    counts = text_of(mask).encode("ascii")
     try:
-        bitmap: Bitmap = coco_masks.decode({"size": list(mask.size), "counts": str(counts).encode("ascii")}).astype(bool)
+        bitmap: Bitmap = coco_masks.decode({"size": list(mask.size), "counts": counts}).astype(bool)
     except RuntimeError as error:  # the engine's word for text that ends within a number
         raise ValueError(str(error)) from error
     return bitmap
