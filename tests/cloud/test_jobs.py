@@ -10,6 +10,7 @@ from botocore.stub import Stubber
 from builders import a_dataset_folder
 
 from sightline.cli import cloud as command
+from sightline.cli import cloud_given
 from sightline.cloud import fetching, jobs, policies
 from sightline.cloud.account import Account
 from sightline.cloud.costs import Cost
@@ -141,7 +142,7 @@ def test_files_that_options_name_go_along(sightline: Run, data: Path, tmp_path: 
     assert request["HyperParameters"]["config"] == "/opt/ml/input/data/config/mine.yaml"
     assert request["HyperParameters"]["weights"] == "/opt/ml/input/data/weights/w.pth"
     assert [channel["ChannelName"] for channel in request["InputDataConfig"]] == ["config", "training", "weights"]
-    with command.files_of({"config": str(config)}) as (_, files):
+    with cloud_given.files_of({"config": str(config)}) as (_, files):
         assert "BASE_LR: 0.125" in files["config"].read_text(encoding="utf-8")
 
 
@@ -339,32 +340,3 @@ def test_machines_of_an_answer() -> None:
     job = jobs.job_of({**JOB, "TrainingJobStatus": "InProgress"})
     assert job.machines == Machines("ml.g5.xlarge", 2, 50, True, 3600, 7200)
     assert "parts: InProgress" in str(job)
-
-
-def test_label_files_go_with_their_pictures(sightline: Run, account: Account, tmp_path: Path) -> None:
-    """A manifest by itself, its pictures in a folder; the container divides them."""
-    from builders import a_line, a_manifest, a_picture
-
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    a_picture(pictures / "1.jpg")
-    manifest = a_manifest(tmp_path / "labels.manifest", [a_line("1.jpg")])
-    code, _, err = sightline("train", "--data", manifest)
-    assert (code, "names 1 pictures that are not on S3, and it is sent alone. Name their folder with --images." in err) == (
-        2,
-        True,
-    )
-    code, _, err = sightline("train", "--data", manifest, "--images", tmp_path / "nowhere")
-    assert code == 2
-    assert account.client("s3").list_buckets()["Buckets"] == []
-    code, out, err = sightline("train", "--data", manifest, "--images", pictures, "--no-wait", "--json")
-    assert code == 0, err
-    told = account.client("sagemaker").describe_training_job(TrainingJobName=json.loads(out)["name"])
-    places = {one["ChannelName"]: one["DataSource"]["S3DataSource"]["S3Uri"] for one in told["InputDataConfig"]}
-    assert set(places) == {"training", "images"}
-    sent = {f"s3://{account.default_bucket}/{key}" for key in keys(account, account.default_bucket)}
-    assert sent == {f"{places['training']}labels.manifest", f"{places['images']}1.jpg"}
-    pictures.joinpath("labels.manifest").write_bytes(manifest.read_bytes())
-    code, out, err = sightline("train", "--data", pictures, "--dry-run")  # both in one folder
-    assert code == 0, err
-    assert list(json.loads(out)["uploads"]) == [str(pictures)]

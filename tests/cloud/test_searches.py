@@ -114,16 +114,18 @@ def test_how_often_the_shortest_training_is_measured() -> None:
     given = {"config": "small", "epochs": 10}
     assert cloud_search.read_space(["batch-size=2,4,8"], given, 12).hyperparameters == {"TEST.EVAL_PERIOD": 4}
     assert cloud_search.read_space([LEARNING], {**given, "batch-size": 2}, 12).hyperparameters == {"TEST.EVAL_PERIOD": 15}
-    assert cloud_search.read_space([LEARNING], given, 0).hyperparameters == {}
+    with pytest.raises(SightlineError, match=r"^TEST.EVAL_PERIOD: is not given, .* nothing would be measured"):
+        cloud_search.read_space([LEARNING], given, 0)
+    assert cloud_search.read_space([LEARNING], {**given, "TEST.EVAL_PERIOD": "5"}, 0).hyperparameters == {}
 
 
 def test_a_step_is_nothing_for_sagemaker(tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("image-size: {low: 128, high: 256, step: 32}\nbatch-size: {low: 2, high: 4, step: 1}\n")
     with pytest.raises(SightlineError, match=r"^space: image-size: has step 32, and SageMaker's ranges have none\."):
-        cloud_search.read_space([str(space)], {"config": "small"}, 0)
+        cloud_search.read_space([str(space)], {"config": "small"}, 12)
     space.write_text("batch-size: {low: 2, high: 4, step: 1}\n")
-    assert cloud_search.read_space([str(space)], {"config": "small"}, 0).ranges == (Range("batch-size", 2, 4, True, "Linear"),)
+    assert cloud_search.read_space([str(space)], {"config": "small"}, 12).ranges == (Range("batch-size", 2, 4, True, "Linear"),)
 
 
 def test_a_search_is_sent_and_found_again(sightline: Run, account: Account, data: Path) -> None:

@@ -1,5 +1,6 @@
 """Hyperparameters as people and tools write them, and the command that comes of them."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
@@ -7,8 +8,19 @@ import typer
 
 from sightline.cli.main import app
 from sightline.config.sources import load
-from sightline.containers.hyperparameters import OWN, PLATFORM, TRAIN, Hyperparameters, said, understood
+from sightline.containers.hyperparameters import (
+    FIELDS,
+    FOR_LABELS,
+    OWN,
+    PLATFORM,
+    READING,
+    TRAIN,
+    Hyperparameters,
+    said,
+    understood,
+)
 from sightline.errors import ConfigError
+from sightline.labels import ReadOptions
 
 
 def read(**values: object) -> Hyperparameters:
@@ -25,6 +37,15 @@ def test_options_are_those_of_sightline_train() -> None:
     own = {option.removeprefix("--") for parameter in command.params for option in parameter.opts if option.startswith("--")}
     assert set(TRAIN) == own - {"data", "config", "output", "resume", "json", "help"}
     assert not (set(TRAIN) | set(OWN)) & (set(PLATFORM) - {"resume"})
+
+
+def test_options_for_labels_are_those_of_sightline_run() -> None:
+    command = next(one for one in typer.main.get_command(app).commands.values() if one.name == "run")  # type: ignore[attr-defined]
+    own = {option.removeprefix("--") for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    trained = {"output", "seed", "config", "weights", "device", "workers", "json", "help"}
+    assert set(FOR_LABELS) - {"split-seed"} == own - trained - {"images", "download"}
+    fields = {FIELDS.get(name, name.replace("-", "_")) for name in READING}
+    assert fields == {one.name for one in dataclasses.fields(ReadOptions)} - {"images", "download"}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +160,8 @@ def test_labels_and_their_division() -> None:
     asked = read(fractions='["train=0.8", "val=0.2"]', group_by="prefix,video", label_attribute="job", split_seed="4")
     assert asked.fractions == ("train=0.8", "val=0.2")
     assert asked.group_by == ("prefix", "video")
-    assert asked.label_attributes == ("job",)
+    assert asked.reading.label_attributes == ("job",)
+    assert asked.for_labels == ("fractions", "split-seed", "group-by", "label-attribute")
     assert asked.split_seed == 4
     assert asked.words() == []
 

@@ -4,14 +4,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.cloud_given import files_of, given_options, pictures_here
 from sightline.cli.console import here, log_to_stderr, note, show
 from sightline.cli.train import Config, Overrides, Weights
 
@@ -50,17 +50,6 @@ PriceOption = Annotated[
     float | None, typer.Option("--price-per-hour", metavar="USD", min=0, help="Of one machine, where Sightline knows none.")
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the job, or for status of the endpoint.")]
-
-NOT_THERE = {
-    "output": "The run is fetched back with the -o of `cloud train`.",
-    "resume": "A job goes on by itself; its checkpoints lie on S3.",
-    "device": "The container takes what the machine has.",
-    "data": "Give --data once.",
-}
-"""Options of `sightline train` that the platform decides."""
-
-TEXT_OPTIONS = ("config", "weights")
-"""Options that may name a file of this machine, which is sent along."""
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -102,13 +91,13 @@ def train(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train on SageMaker. Takes the options and KEY VALUE pairs of `sightline train`, too."""
+    """Train on SageMaker. Takes the options and KEY VALUE pairs of `sightline train`, too; for label files those of `run`."""
     from sightline.cloud import jobs
     from sightline.cloud.requests import Machines
 
     log_to_stderr()
-    given = train_options(["--config", config, *([] if weights is None else ["--weights", weights]), *(overrides or [])])
-    require_local_data(data, images, str(given.get("split", "train")))
+    given = given_options(["--config", config, *([] if weights is None else ["--weights", weights]), *(overrides or [])])
+    pictures_here(data, images, given)
     require_new(output)
     if local is not None:
         show(*train_here(local, data, images, given, output, as_json))
@@ -303,134 +292,6 @@ def open_account() -> "Account":
     from sightline.cloud.account import open_account as open_from
 
     return open_from(os.environ)
-
-
-def require_local_data(data: str, images: str, split: str) -> None:
-    """Nothing, if what is here is a sound data set, or label files with all their pictures. S3 is not looked into.
-
-    Raises:
-        DatasetError, LabelError: it is none, or faulty: told before anything is sent.
-    """
-    from sightline.dataset.folder import open_part, require_sound
-    from sightline.errors import SightlineError
-    from sightline.storage import is_remote
-
-    if is_remote(data):
-        return
-    if has_parts(data):
-        if images:
-            raise SightlineError("--images", f"is for label files, and {data} is a data set", "Leave it out.")
-        require_sound(open_part(data, split))
-    else:
-        require_labels(Path(data), images)
-
-
-def has_parts(data: str) -> bool:
-    """Whether a folder here is a data set; label files are none yet, and the container divides them."""
-    from sightline.dataset.folder import parts_of
-
-    path = Path(data)
-    return not path.exists() or (path.is_dir() and any(True for _ in parts_of(path)))
-
-
-def require_labels(given: Path, images: str) -> None:
-    """Nothing, if label files can be read and every picture that they name is on S3, in `images`, or in the folder `given`.
-
-    Raises:
-        DatasetError, LabelError: all that is wrong.
-    """
-    from sightline import labels
-    from sightline.cloud.jobs import DATA_CHANNEL
-    from sightline.containers.channels import label_files
-    from sightline.containers.opt_ml import Channel
-    from sightline.dataset.pictures import locate
-    from sightline.errors import DatasetError
-    from sightline.labels import ReadOptions
-    from sightline.storage import is_remote
-
-    try:
-        files = [given] if given.is_file() else label_files(Channel(DATA_CHANNEL, given))
-    except DatasetError as error:
-        raise DatasetError(given, error.what, error.fix) from error
-    folder = Path(images) if images and not is_remote(images) else None if given.is_file() else given
-    read = labels.read_with(files, ReadOptions(images=folder))
-    others = [one for one in read.dataset.images if one.file_name not in read.pictures and not is_remote(one.source)]
-    if is_remote(images) or not others:
-        return
-    if folder is None:
-        what = f"names {len(others):,} pictures that are not on S3, and it is sent alone"
-        raise DatasetError(given, what, "Name their folder with --images.")
-    problems = locate(others, [folder]).problems
-    if problems:
-        raise DatasetError.collected(list(problems.values()))
-
-
-def train_options(words: list[str]) -> dict[str, object]:
-    """{option or key: value} of the words that `sightline train` would be given, read by its own parser.
-
-    Raises:
-        click.UsageError: an option that it has not, or a value that it does not take.
-        SightlineError: an option that the platform decides; a key without a value.
-    """
-    from sightline.cli.train import train as local_train
-    from sightline.errors import SightlineError
-
-    parser = typer.Typer(add_completion=False)
-    parser.command()(local_train)
-    command = typer.main.get_command(parser)
-    context = command.make_context("sightline cloud train", ["--data", ".", *words])
-    given = {
-        parameter.opts[-1].lstrip("-"): context.params[parameter.name]
-        for parameter in command.params
-        if parameter.name and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
-    }
-    given.pop("data", None)
-    keys = list(given.pop("overrides", None) or [])
-    for name in NOT_THERE.keys() & given.keys():
-        raise SightlineError(f"--{name}", "is decided by the platform", NOT_THERE[name])
-    if len(keys) % 2:
-        raise SightlineError("KEY VALUE", f"{len(keys)} words are no pairs: {' '.join(keys)}", "Give every key one value.")
-    check_keys(str(given["config"]), keys)
-    return {**given, **dict(zip(keys[::2], keys[1::2], strict=True))}
-
-
-def check_keys(config: str, keys: list[str]) -> None:
-    """Nothing, if the configuration can be read and knows the keys: told here, not by a machine that costs money."""
-    from sightline.config.sources import load
-
-    load(config, keys)
-
-
-@contextmanager
-def files_of(given: dict[str, object]) -> "Iterator[tuple[dict[str, str], dict[str, Path]]]":
-    """(hyperparameters as texts, {channel: file here to send along}) of what `train_options` found."""
-    import tempfile
-
-    from sightline.config.sources import load
-    from sightline.config.yaml_dialect import BASE, dump
-
-    texts = {name: as_text(value) for name, value in given.items() if value is not None}
-    files = {name: Path(texts[name]) for name in TEXT_OPTIONS if name in texts and Path(texts[name]).is_file()}
-    with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
-        if "config" in files and BASE in files["config"].read_text(encoding="utf-8"):
-            whole = Path(folder, files["config"].name)  # with its bases, which are not sent along
-            whole.write_text(dump(load(texts["config"])), encoding="utf-8")
-            files["config"] = whole
-        places = {name: f"/opt/ml/input/data/{name}/{path.name}" for name, path in files.items()}
-        yield {**texts, **places}, files
-
-
-def as_text(value: object) -> str:
-    """A value as the platform takes them, all as text."""
-    from enum import Enum
-
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return json.dumps(list(value))
-    return str(value)
 
 
 def show_plan(plan: "Plan | DeployPlan") -> None:

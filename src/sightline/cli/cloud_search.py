@@ -31,6 +31,7 @@ from sightline.cli.cloud import (
     listed,
     own_tags,
 )
+from sightline.cli.cloud_given import files_of, given_options, has_parts, pictures_here
 from sightline.cli.console import here, log_to_stderr, note, show
 from sightline.cli.train import Config, Overrides, Weights
 
@@ -100,12 +101,13 @@ def tune(
 
     log_to_stderr()
     words = ["--config", config, *([] if weights is None else ["--weights", weights]), *(overrides or [])]
-    given = cloud.train_options(words)
+    given = given_options(words)
     cloud.require_new(output)
-    cloud.require_local_data(data, images, str(given.get("split", "train")))
-    found = read_space(space, given, pictures_of(data, given))
+    pictures = pictures_here(data, images, given)
+    require_measured(data, given)
+    found = read_space(space, given, pictures)
     account = cloud.open_account()
-    with cloud.files_of({**given, **found.hyperparameters, "metric": metric}) as (hyperparameters, files):
+    with files_of({**given, **found.hyperparameters, "metric": metric}) as (hyperparameters, files):
         training = jobs.Asked(
             data=data,
             name=name or Path(data.rstrip("/")).name,
@@ -134,9 +136,9 @@ def tune(
     if not wait:
         show(f"{plan.name}\n  follow it: sightline cloud logs {plan.name}", as_json, {"name": plan.name})
         return
-    finish_search(
-        account, plan.name, output, price_per_hour, as_json, ["--data", data, *(["--images", images] if images else []), *words]
-    )
+    place = ["--data", data, *(["--images", images] if images else [])]
+    told = [word for name, value in found.hyperparameters.items() for word in (name, str(value))]
+    finish_search(account, plan.name, output, price_per_hour, as_json, [*place, "--metric", metric, *words, *told])
 
 
 def finish_search(
@@ -187,22 +189,20 @@ def best_words(values: Mapping[str, str]) -> list[str]:
     return options + [word for name, value in values.items() if name not in OPTIONS for word in (name, value)]
 
 
-def pictures_of(data: str, given: Mapping[str, object]) -> int:
-    """How many pictures a local folder trains on, which has to have a part to measure on; 0 of one on S3, and of label files.
+def require_measured(data: str, given: Mapping[str, object]) -> None:
+    """Nothing, if trainings can be compared: a data set here has to have the part that they are measured on.
 
     Raises:
-        DatasetError, ConfigError: it has no part that trainings could be compared on.
+        DatasetError, ConfigError: it has none.
     """
     from sightline.cli.train import validation_part
-    from sightline.dataset.folder import open_part
     from sightline.errors import ConfigError
     from sightline.storage import is_remote
 
-    if is_remote(data) or not cloud.has_parts(data):
-        return 0
+    if is_remote(data) or not has_parts(data) or "fold" in given:
+        return
     if validation_part(data, str(given.get("validate-on", "val"))) is None:
         raise ConfigError(data, "has no part 'val', and trainings are compared on it", "Name one with --validate-on.")
-    return len(open_part(data, str(given.get("split", "train"))).dataset.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class Found:
 def read_space(words: list[str], given: Mapping[str, object], pictures: int) -> Found:
     """The space as the platform's ranges, of which the configuration takes every end and every choice.
 
-    words: a YAML file as of `sightline tune`, or `NAME=...`; given: what `cloud.train_options` found, which is not searched
+    words: a YAML file as of `sightline tune`, or `NAME=...`; given: what `given_options` found, which is not searched
 
     Raises:
         ConfigError: all that is wrong with it, or that SageMaker cannot search.
@@ -249,7 +249,10 @@ def read_space(words: list[str], given: Mapping[str, object], pictures: int) -> 
     ranges, refused = ranges_of(space)
     if problems or refused:
         raise ConfigError.collected([*problems, *refused])
-    measured = recipe.config.test.eval_period > 0 or "TEST.EVAL_PERIOD" in space or not pictures
+    measured = recipe.config.test.eval_period > 0 or "TEST.EVAL_PERIOD" in space
+    if not measured and not pictures:
+        what = "is not given, and how many steps a training on these data has is not known here: nothing would be measured"
+        raise ConfigError("TEST.EVAL_PERIOD", what, "Give it, as TEST.EVAL_PERIOD 500.")
     period = max(1, math.ceil(min(steps) / EVALUATIONS))
     return Found(ranges, {} if measured else {"TEST.EVAL_PERIOD": period})
 

@@ -107,6 +107,7 @@ def read_options(
         LabelError: a --rename is no OLD=NEW.
     """
     from sightline.labels import ReadOptions
+    from sightline.labels.asked import parse_renames
 
     return ReadOptions(
         label_attributes=tuple(label_attribute or ()),
@@ -124,24 +125,3 @@ def read_options(
         drop=tuple(drop or ()),
         images=images,
     )
-
-
-def parse_renames(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """((class, new name), ...) of OLD=NEW.
-
-    Raises:
-        LabelError: all that are something else, or give one class two names.
-    """
-    from sightline.errors import LabelError, Problem
-
-    found: dict[str, str] = {}
-    problems: list[Problem] = []
-    for word in words:
-        old, equals, new = word.partition("=")
-        if not (old and equals and new):
-            problems.append(Problem("--rename", f"is {word!r}", "Give OLD=NEW, both of them names of classes."))
-        elif found.setdefault(old, new) != new:
-            problems.append(Problem("--rename", f"calls {old!r} both {found[old]!r} and {new!r}", "Give it one name."))
-    if problems:
-        raise LabelError.collected(problems)
-    return tuple(found.items())

@@ -17,9 +17,8 @@ from sightline.containers.hyperparameters import Hyperparameters
 from sightline.containers.opt_ml import Channel
 from sightline.dataset.folder import ALL, DatasetPart, annotations_file, create, open_part, parts_of
 from sightline.dataset.pictures import places
-from sightline.dataset.split import parse_fractions, write_split
+from sightline.dataset.split import FRACTIONS, parse_fractions, write_split
 from sightline.errors import DatasetError, LabelError, OnProblem, Problem
-from sightline.labels import ReadOptions
 from sightline.records import Dataset
 
 LOG = logging.getLogger(__name__)
@@ -124,6 +123,7 @@ def prepare(roles: Mapping[str, Channel], asked: Hyperparameters, work: Path) ->
     names = part_names(train.folder)
     wanted = str(asked.options.get("split") or "")
     if val is None and test is None and (TRAIN in names or wanted or "fold" in asked.options):
+        require_divided(train, asked)
         return in_place(train, names, asked)
     given = {role: channel for role, channel in ((TRAIN, train), (VAL, val), (TEST, test)) if channel is not None}
     parts = {role: part_in(channel, role, roles, asked, work) for role, channel in given.items()}
@@ -133,6 +133,18 @@ def prepare(roles: Mapping[str, Channel], asked: Hyperparameters, work: Path) ->
         if role not in parts and TRAIN in names and role in names:
             parts[role] = open_part(train.folder, role)
     return joined(parts, given, work / "data")
+
+
+def require_divided(channel: Channel, asked: Hyperparameters) -> None:
+    """Nothing, if no option is given that is for label files.
+
+    Raises:
+        DatasetError: all that are.
+    """
+    what = f"is for label files, and channel {channel.name!r} holds a data set with its parts"
+    problems = [Problem(f"hyperparameter {name!r}", what, "Leave it out.") for name in asked.for_labels]
+    if problems:
+        raise DatasetError.collected(problems)
 
 
 def part_names(folder: Path) -> list[str]:
@@ -174,7 +186,7 @@ def imported(channel: Channel, pictures: Channel | None, asked: Hyperparameters,
     """
     files = label_files(channel)
     folder = channel.folder if pictures is None else pictures.folder
-    options = ReadOptions(label_attributes=asked.label_attributes, images=folder)
+    options = replace(asked.reading, images=folder, download=True)
     on_problem = cast(OnProblem, asked.on_problem)
     read = labels.read_with(files, options, format=asked.format, on_problem=on_problem)
     where = places(read.report.files, read.dataset, given=folder, known=read.pictures, download=True, called=read.report.called)
@@ -214,13 +226,25 @@ def divided(whole: DatasetPart, asked: Hyperparameters, to: Path) -> Prepared:
     """A data set without parts, dealt out at `to`: the same parts on every host, and again after a restart."""
     coco.write(whole.dataset, annotations_file(to, ALL))
     (to / "images").symlink_to(whole.pictures.resolve())
-    fractions = parse_fractions(asked.fractions) if asked.fractions else None
-    table = write_split(to, fractions, seed=asked.split_seed, group_by=list(asked.group_by) or None)
+    table = write_split(to, shares_of(asked), seed=asked.split_seed, group_by=list(asked.group_by) or None)
     for line in str(table).splitlines():
         LOG.info("%s", line)
     names = part_names(to)
     validation = VAL if VAL in names else None
     return Prepared(to, TRAIN, validation, TEST if TEST in names else validation)
+
+
+def shares_of(asked: Hyperparameters) -> dict[str, float]:
+    """The parts that labels are divided into.
+
+    Raises:
+        DatasetError: they are no shares, or none of them is trained on.
+    """
+    shares = parse_fractions(asked.fractions) if asked.fractions else dict(FRACTIONS)
+    if TRAIN not in shares:
+        what = f"names the parts {', '.join(shares)}, and none is trained on"
+        raise DatasetError("fractions", what, "Give one called train, as train=0.8 val=0.2.")
+    return shares
 
 
 def joined(parts: Mapping[str, DatasetPart], channels: Mapping[str, Channel], to: Path) -> Prepared:

@@ -9,11 +9,14 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from sightline.config.opts import split_opts
 from sightline.config.sources import load
 from sightline.config.yaml_dialect import looks_like_key
-from sightline.errors import ConfigError, Problem, SightlineError, nearest
+from sightline.errors import ConfigError, LabelError, Problem, SightlineError, nearest
+from sightline.labels import ReadOptions
+from sightline.labels.asked import parse_renames
 
 TRUE, FALSE, NOTHING = ("true", "1", "yes", "on"), ("false", "0", "no", "off"), ("none", "null")
 
@@ -105,11 +108,39 @@ OWN: dict[str, Kind] = {
     "split-seed": as_whole,
     "group-by": as_list,
     "format": str,
-    "label-attribute": as_list,
     "on-problem": str,
     "eval-only": as_flag,
 }
 """What else it may say: the configuration, how many processes a host starts, how labels are read and divided."""
+
+READING: dict[str, Kind] = {
+    "label-attribute": as_list,
+    "drop-rejected": as_flag,
+    "rejected": as_list,
+    "min-confidence": as_number,
+    "class-attribute": str,
+    "class-name": str,
+    "voc-origin": as_whole,
+    "class": as_list,
+    "rename": as_list,
+    "drop": as_list,
+    "on-duplicate": str,
+    "same-picture": str,
+}
+"""The options of `sightline dataset import` that say how label files are read, which are fields of ReadOptions."""
+
+FIELDS = {"label-attribute": "label_attributes", "class": "classes"}
+"""Those whose field has another name."""
+
+FOR_LABELS = ("fractions", "split-seed", "group-by", "format", "on-problem", *READING)
+"""What there is to say of label files alone: a data set with parts is read and divided already."""
+
+CHOICES = {
+    "on-problem": ("error", "skip"),
+    "on-duplicate": ("error", "first", "last", "merge"),
+    "same-picture": ("address", "name"),
+}
+"""Options -> the words that they take."""
 
 ALSO = {"config-file": "config", "num-gpus": "processes"}
 """Detectron2's names for some of them."""
@@ -130,7 +161,8 @@ class Hyperparameters:
     overrides: KEY, VALUE, KEY, VALUE, ...
     processes: on each host; None: one a GPU
     fractions, split_seed, group_by: how labels without parts are divided
-    format, label_attributes, on_problem: how label files are read
+    format, on_problem, reading: how label files are read
+    for_labels: which of FOR_LABELS were given
     notes:     what was left alone, and why
     """
 
@@ -142,8 +174,9 @@ class Hyperparameters:
     split_seed: int = 0
     group_by: tuple[str, ...] = ()
     format: str | None = None
-    label_attributes: tuple[str, ...] = ()
     on_problem: str = "error"
+    reading: ReadOptions = ReadOptions()  # noqa: RUF009  # frozen
+    for_labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def words(self) -> Words:
@@ -201,7 +234,7 @@ def opts_words(text: str) -> Words:
 
 def parse(values: Mapping[str, object]) -> tuple[Hyperparameters, list[Problem]]:
     """(what a job asks for, as far as it can be read; everything that is wrong)."""
-    kinds = TRAIN | OWN
+    kinds = TRAIN | OWN | READING
     found: dict[str, object] = {}
     keys: Words = []
     notes: list[str] = []
@@ -224,16 +257,18 @@ def parse(values: Mapping[str, object]) -> tuple[Hyperparameters, list[Problem]]
         elif kinds[option] is str or text.lower() not in NOTHING:
             read_one(name, option, text, found, problems)
     overrides = collected_keys(found, keys, problems)
+    problems += wrong_choices(found)
+    reading = reading_of(found, problems)
     if found.pop("eval-only", False):
         problems.append(
             Problem("hyperparameter 'eval-only'", "is true, and this entry point trains", "Use sightline evaluate.")
         )
-    return gathered(found, overrides, notes), problems
+    return gathered(found, reading, overrides, notes), problems
 
 
 def read_one(name: str, option: str, text: str, found: dict[str, object], problems: list[Problem]) -> None:
     """Put the value of one option into `found`."""
-    kind = TRAIN.get(option) or OWN[option]
+    kind = TRAIN.get(option) or OWN.get(option) or READING[option]
     try:
         found[option] = kind(text)
     except (ValueError, TypeError):
@@ -249,12 +284,38 @@ def collected_keys(found: dict[str, object], keys: Words, problems: list[Problem
         return tuple(keys)
 
 
-def gathered(found: dict[str, object], overrides: tuple[str, ...], notes: Sequence[str]) -> Hyperparameters:
+def wrong_choices(found: Mapping[str, object]) -> list[Problem]:
+    """Options of few words that got another one."""
+    return [
+        Problem(f"hyperparameter {name!r}", f"is {found[name]!r}", f"Give {' or '.join(words)}.")
+        for name, words in CHOICES.items()
+        if name in found and found[name] not in words
+    ]
+
+
+def reading_of(found: Mapping[str, object], problems: list[Problem]) -> ReadOptions:
+    """How label files are read."""
+    given = {FIELDS.get(name, name.replace("-", "_")): as_field(found[name]) for name in READING if name in found}
+    try:
+        renames = parse_renames(cast(tuple[str, ...], given.pop("rename", ())))
+    except LabelError as error:
+        problems += error.problems
+        renames = ()
+    return ReadOptions(rename=renames, **given)  # type: ignore[arg-type]  # by READING
+
+
+def as_field(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def gathered(
+    found: dict[str, object], reading: ReadOptions, overrides: tuple[str, ...], notes: Sequence[str]
+) -> Hyperparameters:
     """The dataclass of what was read."""
-    own = {name.replace("-", "_"): found.pop(name) for name in OWN if name in found}
-    plural = {"label_attribute": "label_attributes"}
-    fields = {plural.get(name, name): tuple(value) if isinstance(value, list) else value for name, value in own.items()}
-    return Hyperparameters(options=found, overrides=overrides, notes=tuple(notes), **fields)  # type: ignore[arg-type]  # by OWN
+    own: dict[str, object] = {name.replace("-", "_"): as_field(found[name]) for name in OWN if name in found}
+    own |= {"reading": reading, "for_labels": tuple(name for name in FOR_LABELS if name in found)}
+    options = {name: value for name, value in found.items() if name in TRAIN}
+    return Hyperparameters(options=options, overrides=overrides, notes=tuple(notes), **own)  # type: ignore[arg-type]  # by OWN
 
 
 def understood(values: Mapping[str, object], resolve: Callable[[str | None], str]) -> Hyperparameters:
@@ -272,8 +333,6 @@ def understood(values: Mapping[str, object], resolve: Callable[[str | None], str
         problems += error.problems
     if asked.processes is not None and asked.processes < 1:
         problems.append(Problem("hyperparameter 'processes'", f"is {asked.processes}", "Give 1 or more."))
-    if asked.on_problem not in ("error", "skip"):
-        problems.append(Problem("hyperparameter 'on-problem'", f"is {asked.on_problem!r}", "Give error or skip."))
     if problems:
         raise ConfigError.collected(problems)
     return asked

@@ -78,3 +78,22 @@ def attributes_of_each(
         tuple(name for name in wanted if name in known.get(number, ()) or (number == asked and name in strange))
         for number in range(len(groups))
     ]
+
+
+def parse_renames(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """((class, new name), ...) of OLD=NEW.
+
+    Raises:
+        LabelError: all that are something else, or give one class two names.
+    """
+    found: dict[str, str] = {}
+    problems: list[Problem] = []
+    for word in words:
+        old, equals, new = word.partition("=")
+        if not (old and equals and new):
+            problems.append(Problem("--rename", f"is {word!r}", "Give OLD=NEW, both of them names of classes."))
+        elif found.setdefault(old, new) != new:
+            problems.append(Problem("--rename", f"calls {old!r} both {found[old]!r} and {new!r}", "Give it one name."))
+    if problems:
+        raise LabelError.collected(problems)
+    return tuple(found.items())
