@@ -20,7 +20,7 @@ from sightline.s3.address import Address
 from sightline.serving.server import running
 
 from . import platform
-from .conftest import IMAGE, ROLE, Run, asked_for, keys
+from .conftest import IMAGE, ROLE, Pauses, Run, asked_for, keys
 
 NAMES = ("cat", "dog")
 
@@ -244,3 +244,36 @@ def test_deployed_asked_and_taken_away_from_the_command_line(
     code, out, err = sightline("delete", "parts", "--yes", "--json")
     assert (code, len(json.loads(out)["deleted"])) == (0, 5), err
     assert account.client("sagemaker").list_models()["Models"] == []
+
+
+def test_many_answers_are_counted_seldom_and_a_lost_connection_is_tried_again(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100,000 answers are 100 requests to list: at every tenth second they would cost as much as the machine."""
+    looks = {"describe": 0, "count": 0}
+    answer = {
+        "TransformJobName": "parts", "TransformJobStatus": "InProgress", "TransformResources": {},
+        "TransformOutput": {"S3OutputPath": "s3://parts/out/"},
+    }  # fmt: skip
+
+    class SageMaker:
+        def describe_transform_job(self, TransformJobName: str) -> dict[str, Any]:  # noqa: N803
+            looks["describe"] += 1
+            return {**answer, "TransformJobStatus": "Completed" if looks["describe"] > 50 else "InProgress"}
+
+    def answers(job: transforms.Transform) -> list[None]:
+        looks["count"] += 1
+        if looks["count"] == 2:
+            raise RunError("s3://parts/out/", "cannot be reached", "Try again.") from ConnectionError("gone")
+        return [None] * 9_999
+
+    fake = Account(account.id, account.region, account.partition, account.caller, {"sagemaker": SageMaker()}.__getitem__)
+    monkeypatch.setattr(transforms, "answers_below", answers)
+    monkeypatch.setattr(transforms, "sent_pictures", lambda account, job: (None, ["a"] * 10_000))
+    said: list[str] = []
+    assert transforms.follow(fake, "parts", said.append, sleep=Pauses()).over
+    assert looks == {"describe": 51, "count": 7}
+    lost = "the connection to AWS is lost (ConnectionError), trying again"
+    assert said == [
+        "InProgress: 9,999 of 10,000 pictures are answered", lost, "Completed: 9,999 of 10,000 pictures are answered",
+    ]  # fmt: skip

@@ -8,7 +8,8 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from sightline.cloud.account import Account, Say, find_bucket, find_image, find_
 from sightline.cloud.costs import Cost
 from sightline.cloud.deploys import IMAGE_VARIABLE, REPOSITORY
 from sightline.cloud.endpoints import describe as describe_endpoint
-from sightline.cloud.failures import failure, is_missing, send
+from sightline.cloud.failures import failure, is_lost, is_missing, send
 from sightline.cloud.jobs import ENDED, PREFIX, Plan, still_lost
 from sightline.cloud.jobs import submit as send_plan
 from sightline.cloud.logs import TRANSFORMS, Tail
@@ -44,6 +45,12 @@ ANSWER_S = 600
 """For one picture, which the server is told, too: its own default is for endpoints."""
 
 POLL_S = 10.0
+
+PAGE = 1000
+"""Answers that one request lists, and pays for: where there are many they are counted at so many fewer looks."""
+
+READERS = 8
+"""Answers that are read at once."""
 
 REASON = re.compile(r"\[sagemaker logs\]: (?P<place>\S[^:]*?): (?P<told>.+)$")
 """A line of the data log: `...:[sagemaker logs]: BUCKET/KEY: Bad HTTP status received from algorithm: 500`."""
@@ -249,10 +256,14 @@ def follow(account: Account, name: str, say: Say, *, sleep: Callable[[float], No
     """
     found, told, lost_s = describe(account, name), "", 0.0
     total = len(sent_pictures(account, found)[1])
+    answered, uncounted = 0, 0  # looks since answers were counted
     while True:
         try:
             found = transform_of(account.client("sagemaker").describe_transform_job(TransformJobName=name))
-            answered = sum(1 for _ in answers_below(found))
+            if found.over or uncounted >= answered // PAGE:
+                answered, uncounted = sum(1 for _ in answers_below(found)), 0
+            else:
+                uncounted += 1
             news = f"{found.status}: {answered:,} of {total:,} pictures are answered"
             if news != told:
                 say(news)
@@ -260,11 +271,15 @@ def follow(account: Account, name: str, say: Say, *, sleep: Callable[[float], No
             if found.over:
                 return found
             lost_s = 0.0
-        except SightlineError:
-            raise
         except Exception as error:
-            lost_s = still_lost(error, name, lost_s, say, "sagemaker:DescribeTransformJob")
+            lost_s = still_lost(cause_of(error), name, lost_s, say, "sagemaker:DescribeTransformJob")
         sleep(POLL_S)
+
+
+def cause_of(error: Exception) -> Exception:
+    """The lost connection behind an error of ours, else the error."""
+    cause = error.__cause__
+    return cause if isinstance(cause, Exception) and is_lost(cause) else error
 
 
 def stop(account: Account, name: str) -> Transform:
@@ -327,20 +342,29 @@ def lines(account: Account, job: Transform) -> Iterator[dict[str, Any]]:
     answers = joined(job, prefix, keys)
     reasons = reasons_of(account, job) if len(answers) < len(keys) else {}
     fix = f"See its log: sightline cloud logs {job.name}"
-    for key in keys:
+    s3 = account.client("s3")
+
+    def line(key: str) -> dict[str, Any]:
         picture = prefix.below(key)
         if key not in answers:
             what = reasons.get(f"{picture.bucket}/{picture.key}") or job.reason or "was not answered"
-            yield {"image": str(picture), "error": {"where": str(picture), "what": what, "fix": fix}}
-            continue
+            return {"image": str(picture), "error": {"where": str(picture), "what": what, "fix": fix}}
         place = answers[key]
         try:
-            body = account.client("s3").get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
-            yield {"image": str(picture), **json.loads(body)}
+            return {"image": str(picture), **json.loads(s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read())}
         except (ValueError, TypeError) as error:
-            yield {"image": str(picture), "error": {"where": str(place), "what": f"is no JSON ({error})", "fix": fix}}
+            return {"image": str(picture), "error": {"where": str(place), "what": f"is no JSON ({error})", "fix": fix}}
         except Exception as error:
             raise failure(error, str(place), "s3:GetObject") from error
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for many in batched(keys, PAGE):  # so that no more than these wait in memory
+            yield from readers.map(line, many)
+
+
+def batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """`items` in pieces of at most `size`."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
 def reasons_of(account: Account, job: Transform) -> dict[str, str]:
