@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sightline.dataset.folder import create as create_dataset
     from sightline.dataset.folder import open_part as open_part
     from sightline.dataset.folds import write_folds as write_folds
+    from sightline.dataset.slices import slice_folder as slice_folder
     from sightline.dataset.split import split as split
     from sightline.dataset.split import write_split as write_split
     from sightline.evaluation.comparing import compare as compare
@@ -70,6 +71,7 @@ PUBLIC = {
     "run": "sightline.journey:run",
     "running": "sightline.serving.server:running",
     "serve": "sightline.serving.server:serve",
+    "slice_folder": "sightline.dataset.slices:slice_folder",
     "sliced": "sightline.slicing:sliced",
     "split": "sightline.dataset.split:split",
     "train": "sightline.journey:train",

@@ -1,4 +1,4 @@
-"""`sightline dataset import`, `split` and `export`."""
+"""`sightline dataset import`, `split`, `slice` and `export`."""
 
 import enum
 import gc
@@ -186,6 +186,33 @@ def split_folder(
         shares = parse_fractions(fractions) if fractions else None
         table = write_split(folder, shares, seed=seed, group_by=group_by, keep_from=keep_from, test_from=test_from)
     show(str(table), as_json, table.as_dict())
+
+
+@app.command("slice")
+def slice_pictures(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A dataset folder; also s3://.")],
+    *,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="The dataset folder to make; also s3://.")],
+    size: Annotated[str, typer.Option("--size", metavar="SIDE|HxW", help="Pixels of a tile.")] = "640",
+    overlap: Annotated[float, typer.Option("--overlap", metavar="SHARE", help="Of neighbouring tiles.")] = 0.2,
+    min_visible: Annotated[
+        float, typer.Option("--min-visible", metavar="SHARE", help="Of an object's box, for a tile to have it as a label.")
+    ] = 0.3,
+    with_empty: Annotated[
+        bool, typer.Option("--with-empty/--without-empty", help="Tiles without an object, as negatives.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Cut large pictures into tiles with their labels, for training on them; parts stay as they are."""
+    from sightline.dataset.slices import slice_folder
+    from sightline.slicing import Slices
+    from sightline.storage import output_path
+
+    log_to_stderr()
+    slices = Slices.asked(size, overlap=overlap)
+    with output_path(output, "A data set") as to:
+        made = replace(slice_folder(folder, to, slices, min_visible=min_visible, with_empty=with_empty), folder=output)
+    show(str(made), as_json, made.as_dict())
 
 
 @app.command("export")

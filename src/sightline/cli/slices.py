@@ -30,29 +30,31 @@ Slice = Annotated[
 ]
 SliceOverlap = Annotated[
     float | None,
-    typer.Option("--slice-overlap", metavar="SHARE", help="Of neighbouring tiles.  [0.2]", rich_help_panel=SLICES),
+    typer.Option("--slice-overlap", metavar="SHARE", help="Of neighbouring tiles. Default: 0.2.", rich_help_panel=SLICES),
 ]
 SliceWhole = Annotated[
     bool | None,
     typer.Option(
-        "--slice-whole/--no-slice-whole", help="Also look at the whole picture.  [slice-whole]", rich_help_panel=SLICES
+        "--slice-whole/--no-slice-whole", help="Also look at the whole picture (the default).", rich_help_panel=SLICES
     ),
 ]
 SliceMerge = Annotated[
     MergeChoice | None,
-    typer.Option("--slice-merge", help="How what tiles show is put together.  [seams]", rich_help_panel=SLICES),
+    typer.Option("--slice-merge", help="How what tiles show is put together. Default: seams.", rich_help_panel=SLICES),
 ]
 SliceMeasure = Annotated[
     MeasureChoice | None,
-    typer.Option("--slice-measure", help="Overlap over the union, or over the smaller.  [iou]", rich_help_panel=SLICES),
+    typer.Option("--slice-measure", help="Overlap over the union, or over the smaller. Default: iou.", rich_help_panel=SLICES),
 ]
 SliceThreshold = Annotated[
     float | None,
-    typer.Option("--slice-threshold", metavar="T", help="Overlap of one object seen twice.  [0.5]", rich_help_panel=SLICES),
+    typer.Option(
+        "--slice-threshold", metavar="T", help="Overlap of one object seen twice. Default: 0.5.", rich_help_panel=SLICES
+    ),
 ]
 SliceMax = Annotated[
     int | None,
-    typer.Option("--slice-max", metavar="N", help="Detections of a picture, at most.  [all]", rich_help_panel=SLICES),
+    typer.Option("--slice-max", metavar="N", help="Detections of a picture, at most. Default: all.", rich_help_panel=SLICES),
 ]
 
 
