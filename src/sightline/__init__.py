@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sightline.slicing import sliced as sliced
     from sightline.tuning.tune import tune as tune
     from sightline.view.draw import draw as draw
+    from sightline.view.sheet import sheet as sheet
 
 PUBLIC = {
     "Dataset": "sightline.records:Dataset",
@@ -71,6 +72,7 @@ PUBLIC = {
     "run": "sightline.journey:run",
     "running": "sightline.serving.server:running",
     "serve": "sightline.serving.server:serve",
+    "sheet": "sightline.view.sheet:sheet",
     "slice_folder": "sightline.dataset.slices:slice_folder",
     "sliced": "sightline.slicing:sliced",
     "split": "sightline.dataset.split:split",

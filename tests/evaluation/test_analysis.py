@@ -243,9 +243,19 @@ def test_pictures_where_they_disagree_come_first() -> None:
     assert compared.metrics["AP"].verdict == TOO_FEW
 
 
+def test_each_may_have_read_the_truth_for_itself() -> None:
+    truth, found = SCENE
+    first, other = examined(truth, found), examined(json.loads(json.dumps(truth)), found[:1])
+    apart = {name: one.to_dict() for name, one in compare(first, other)["bbox"].metrics.items()}
+    assert apart == {name: one.to_dict() for name, one in compare(*pair(SCENE, found[:1]))["bbox"].metrics.items()}
+
+
 def test_what_cannot_be_compared() -> None:
     first, _ = pair(SCENE, [])
+    truth, found = SCENE
     with pytest.raises(ConfigError, match="not measured on the same pictures"):
-        compare(first, pair(SCENE, [])[1])
+        compare(first, examined({**truth, "annotations": truth["annotations"][1:]}, found))
+    with pytest.raises(ConfigError, match="as many resamples"):
+        compare(first, examined(truth, found, Measuring(resamples=FEW.resamples + 1)))
     with pytest.raises(ConfigError, match="nothing can be compared: A has bbox and P has box_proposals"):
         compare(first, Evaluation("P", {"box_proposals": first.scores["bbox"]}, {}))

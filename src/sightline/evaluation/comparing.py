@@ -13,7 +13,7 @@ from sightline.evaluation.analysis import Analysis, Evaluation
 from sightline.evaluation.coco import TITLES, shown
 from sightline.evaluation.intervals import METRICS, Interval, interval
 from sightline.evaluation.matching import Matches
-from sightline.evaluation.results import Indices
+from sightline.evaluation.results import Indices, Truth
 
 NOISE, BETTER, WORSE, UNDEFINED, TOO_FEW = "noise", "better", "worse", "undefined", "too few pictures"
 
@@ -146,7 +146,7 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
 
 def compare_kind(kind: str, names: tuple[str, str], first: Analysis, second: Analysis) -> Comparison:
     truth = first.matches.truth
-    if truth is not second.matches.truth or len(first.samples["AP"]) != len(second.samples["AP"]):
+    if not same(truth, second.matches.truth) or len(first.samples["AP"]) != len(second.samples["AP"]):
         fix = "Examine both against one truth, with one seed and as many resamples."
         raise ConfigError("compare", "the two were not measured on the same pictures", fix)
     mine, theirs = first.scores.numbers(), second.scores.numbers()
@@ -163,6 +163,16 @@ def compare_kind(kind: str, names: tuple[str, str], first: Analysis, second: Ana
         of_class = len(np.unique(objects[truth.objects.label[~truth.crowd] == label]))
         per_class[name] = Difference(one, other, interval(other - one, samples), of_class)
     return Comparison(kind, names, metrics, per_class, disagreements(first, second), notes_of(first, second))
+
+
+def same(one: Truth, other: Truth) -> bool:
+    """Whether both tell of the same objects in the same pictures, as two evaluations of one part do that each read it."""
+    if one is other:
+        return True
+    plain = [(truth.image_ids, truth.file_names, truth.categories, truth.objects.segmentations) for truth in (one, other)]
+    numbers = [(truth.objects.image, truth.objects.label, truth.areas, truth.crowd) for truth in (one, other)]
+    boxes = [np.zeros((0, 4)) if truth.objects.boxes is None else truth.objects.boxes for truth in (one, other)]
+    return plain[0] == plain[1] and all(map(np.array_equal, (*numbers[0], boxes[0]), (*numbers[1], boxes[1])))
 
 
 def notes_of(first: Analysis, second: Analysis) -> tuple[str, ...]:
