@@ -114,6 +114,13 @@ def test_every_public_name_is_there() -> None:
     assert set(sightline.PUBLIC) | {"__version__"} == set(sightline.__all__)
 
 
+@pytest.mark.parametrize("name", [name for name, place in sightline.PUBLIC.items() if ":" in place])
+def test_public_functions_stay_callable_when_their_rooms_are_imported(name: str) -> None:
+    """Python sets a package in its parent once anything in it is imported, also over a name that means a function."""
+    assert callable(getattr(sightline, name))
+    assert callable(getattr(sightline, name))
+
+
 def test_public_names_are_spelled_out_for_type_checkers() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
