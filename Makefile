@@ -7,13 +7,14 @@ SHARED ?= ../shared
 PROCESSES ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint accept images benchmark release clean
+.PHONY: help demo test lint docs docs-serve accept images benchmark release clean
 
 help:
 	@echo "make demo       labels to a served detector, on a small set that it draws itself (about 4 minutes on two cores)"
 	@echo "make test       style, types, import rules and all tests"
 	@echo "make accept     black-box checks of the installed command against reference data in $(SHARED)"
 	@echo "make images     the container images built and run for real (root, buildah, debootstrap; half an hour, 40 GB of disk)"
+	@echo "make docs       the documentation as a site, into site/; make docs-serve shows it on http://127.0.0.1:8000"
 	@echo "make benchmark  speed, side by side with its peers"
 	@echo "make release    source archive and wheel of the last commit into dist/, installed and used in empty environments"
 	@echo "make clean      remove the virtual environment and caches"
@@ -75,6 +76,13 @@ release: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet twine
 	$(BIN)/python release/packages.py -o dist
 	$(BIN)/python release/environments.py dist $(EXTRA)
+
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs/site -d build/doctrees . site
+	@echo "site/index.html"
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
