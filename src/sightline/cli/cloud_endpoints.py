@@ -34,35 +34,46 @@ if TYPE_CHECKING:
     from sightline.cloud.deploys import Asked, Plan
 
 
+EndpointName = Annotated[str, typer.Option("--name", help="The endpoint's; one that is there is updated.")]
+InstanceType = Annotated[str, typer.Option("--instance-type", help="Of the machines, as ml.g5.xlarge.")]
+InstanceCount = Annotated[int, typer.Option("--instance-count", min=1, help="How many.")]
+Serverless = Annotated[
+    int, typer.Option("--serverless", metavar="MB", min=0, help="No machines: memory of 1024 to 6144; no GPU.")
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Of --serverless: requests at once.")]
+Later = Annotated[bool, typer.Option("--async", help="Pictures and answers go through S3, up to 1 GB.")]
+Scale = Annotated[
+    tuple[int, int] | None, typer.Option("--scale", metavar="LEAST MOST", help="As many machines as the load needs.")
+]
+PerMinute = Annotated[float, typer.Option("--per-minute", min=1, help="Of --scale: requests that a machine takes in a minute.")]
+Capture = Annotated[int, typer.Option("--capture", metavar="PERCENT", min=0, help="Requests and answers kept on S3.")]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME=MODEL[@WEIGHT[@INSTANCE]]",
+        help="Another model for a share of the requests, beside MODEL with weight 1; repeatable.",
+    ),
+]
+Cuda = Annotated[str, typer.Option("--cuda", help="Of the image, as 12.4 or 13.2; chooses the host's driver.")]
+
+
 def deploy(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A run, a bundle, Detectron2's folder; also s3://.../model.tar.gz of a job.")
     ],
     *,
-    name: Annotated[str, typer.Option("--name", help="The endpoint's; one that is there is updated.")],
-    instance_type: Annotated[str, typer.Option("--instance-type", help="Of the machines, as ml.g5.xlarge.")] = "",
-    instance_count: Annotated[int, typer.Option("--instance-count", min=1, help="How many.")] = 1,
-    serverless: Annotated[
-        int, typer.Option("--serverless", metavar="MB", min=0, help="No machines: memory of 1024 to 6144; no GPU.")
-    ] = 0,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Of --serverless: requests at once.")] = 5,
-    later: Annotated[bool, typer.Option("--async", help="Pictures and answers go through S3, up to 1 GB.")] = False,
-    scale: Annotated[
-        tuple[int, int] | None, typer.Option("--scale", metavar="LEAST MOST", help="As many machines as the load needs.")
-    ] = None,
-    per_minute: Annotated[
-        float, typer.Option("--per-minute", min=1, help="Of --scale: requests that a machine takes in a minute.")
-    ] = 60.0,
-    capture: Annotated[int, typer.Option("--capture", metavar="PERCENT", min=0, help="Requests and answers kept on S3.")] = 0,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME=MODEL[@WEIGHT[@INSTANCE]]",
-            help="Another model for a share of the requests, beside MODEL with weight 1; repeatable.",
-        ),
-    ] = None,
-    cuda: Annotated[str, typer.Option("--cuda", help="Of the image, as 12.4 or 13.2; chooses the host's driver.")] = "",
+    name: EndpointName,
+    instance_type: InstanceType = "",
+    instance_count: InstanceCount = 1,
+    serverless: Serverless = 0,
+    concurrency: Concurrency = 5,
+    later: Later = False,
+    scale: Scale = None,
+    per_minute: PerMinute = 60.0,
+    capture: Capture = 0,
+    variant: Variants = None,
+    cuda: Cuda = "",
     class_names: ClassNames = None,
     image: ServeImage = "",
     role: Role = "",

@@ -11,6 +11,7 @@ from sightline.cli.check import check
 from sightline.cli.cloud_endpoints import benchmark as cloud_benchmark
 from sightline.cli.cloud_endpoints import delete, deploy, invoke, policy, weights
 from sightline.cli.cloud_search import tune as cloud_tune
+from sightline.cli.cloud_template import template
 from sightline.cli.cloud_transform import transform
 from sightline.cli.console import note
 from sightline.cli.evaluate import evaluate
@@ -46,7 +47,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.command()(zoo)
 cloud.app.command(context_settings=OVERRIDES)(cloud_tune)
 cloud.app.command()(cloud_benchmark)
-for command in (deploy, weights, invoke, transform, delete, policy):
+for command in (deploy, weights, invoke, transform, template, delete, policy):
     cloud.app.command()(command)
 cloud.app.add_typer(cloud_image.app, name="image")
 app.add_typer(cloud.app, name="cloud")

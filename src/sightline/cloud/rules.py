@@ -25,7 +25,14 @@ SERVERLESS_STEP_MB = 1024
 
 GPU_FAMILIES = re.compile(r"ml\.(p|g|gr)\d")
 
+LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6|g6e|g7e?|gr6|p3dn|p4de?|p5\w*|p6\w*|trn\w+|[cmr]\d[a-z]*d[a-z]*)\.")
+"""Machines with disks of their own, whose hardware encrypts them: the platform takes no key for those."""
+
 KEEP_ALIVE_NEEDS = "Leave out --keep-alive or --spot."
+
+
+def has_local_disk(instance_type: str) -> bool:
+    return LOCAL_DISKS.match(instance_type) is not None
 
 
 def broken_rules(operation: str, request: Request) -> Iterator[Problem]:
@@ -113,6 +120,10 @@ def endpoint_config_rules(request: Request) -> Iterator[Problem]:
         }.items():
             if field in request:
                 yield Problem(field, f"a serverless endpoint never {what}", "Leave it out, or give an instance type.")
+    machines = {str(variant.get("InstanceType", "")) for variant in variants if "KmsKeyId" in request}
+    for machine in sorted(filter(has_local_disk, machines)):
+        what = f"{machine} has disks of its own, which its hardware encrypts, and then takes no key"
+        yield Problem("KmsKeyId (--kms-key)", what, "Leave it out, or take other machines.")
     if variants and sum(variant.get("InitialVariantWeight", 1) for variant in variants) <= 0:
         yield Problem("InitialVariantWeight", "is 0 for all variants", "Give one of them more.")
 
