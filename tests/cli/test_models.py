@@ -56,6 +56,8 @@ def test_contradictions_are_told_before_anything_is_read(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, [*words, "--no-optimize", "--precision", "bf16"])
+    done = CliRunner().invoke(app, [*words, "--no-optimize", "--precision", "bf16", "--compile", "--compile-for", "9"])
     assert isinstance(done.exception, ConfigError)
     assert "precision: is bf16 beside --no-optimize" in str(done.exception)
+    assert "compile: is for the optimised model" in str(done.exception)
+    assert "compile_for: has '9'" in str(done.exception)

@@ -38,6 +38,8 @@ def load_model(
     threads: int | None = None,
     optimize: bool = True,
     precision: str = "fp32",
+    compile: bool = False,
+    compile_for: Sequence[str] = (),
 ) -> Model:
     """A run folder, a bundle (archive or folder), or a folder with Detectron2's `model_final.pth` and `config.yaml`.
 
@@ -50,12 +52,14 @@ def load_model(
     threads:         that one prediction uses in ONNX Runtime and OpenVINO; None: all cores. torch has its own number
     optimize:        in torch, rebuild the detector for speed, where that gives the same answers (docs/predict.md)
     precision:       "fp32"; "fp16" or "bf16" in torch, for GPUs, an error where its answers differ too much
+    compile:         in torch, also compile the rebuilt detector, which takes minutes at the first start (docs/predict.md)
+    compile_for:     for pictures of these sizes, "1920x1080", or "1920x1080x8" for eight together; empty: 4:3 and 3:4
 
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded; the message says which part and why.
         MissingDependencyError: what it needs is not installed.
     """
-    execution = Execution(runtime, optimize, precision)
+    execution = Execution(runtime, optimize, precision, compile, tuple(compile_for))
     asked = execution.asked
     files = read_model_files(reference, graph_first=wants_graph(asked, device))
     chosen = runtime_for(files, config_of(files), asked, device)

@@ -2,14 +2,16 @@
 
 import io
 import logging
+import os
 
 import torch
 
 from sightline.bundle.archive import Files
 from sightline.config.schema import Config
+from sightline.downloads import cache_folder
 from sightline.model.build import build_detector, build_predictor
 from sightline.model.checkpoint import Unfilled, load_exactly, parse_checkpoint, state_dict_of
-from sightline.model.optimized import optimized
+from sightline.model.optimized import OptimizedPredictor, optimized
 from sightline.model.predictor import Predictor
 from sightline.runtimes.asked import Execution
 from sightline.tensors import choose_device
@@ -20,7 +22,7 @@ LOG = logging.getLogger(__name__)
 def predictor_of(files: Files, config: Config, device: str, execution: Execution) -> tuple[Predictor, str]:
     """(the predictor, what runs it, for people).
 
-    config:  that of the files, perhaps with another score threshold
+    config:    that of the files, perhaps with another score threshold
     execution: a precision other than fp32 is an error where it cannot be had; fp32 falls back on the plain detector
 
     Raises:
@@ -40,4 +42,22 @@ def predictor_of(files: Files, config: Config, device: str, execution: Execution
             LOG.warning("%s on a CPU is slower than fp32 unless its instructions include it.", execution.precision)
         predictor = optimized(plain, execution.precision, insist=asked_for)
     how = "" if predictor is plain else ", optimised"
+    if execution.compile:
+        predictor, more = with_programs(plain, predictor, execution)
+        how += more
     return predictor, f"torch {torch.__version__.partition('+')[0]}, {name}{how}"
+
+
+def with_programs(plain: Predictor, predictor: Predictor, execution: Execution) -> tuple[Predictor, str]:
+    """(`predictor` compiled, where that gives `plain`'s answers; ", compiled", or nothing).
+
+    Raises:
+        ConfigError: as `model.compiled.compiled`.
+    """
+    from sightline.model.compiled import compiled  # here: nobody else waits for torch's compiler to be imported
+
+    if not isinstance(predictor, OptimizedPredictor):
+        LOG.warning("Nothing is compiled: it is the optimised model that would be.")
+        return predictor, ""
+    made = compiled(plain, predictor, execution.shapes, cache_folder(os.environ) / "compiled")
+    return made, "" if made is predictor else ", compiled"

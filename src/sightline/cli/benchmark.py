@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from sightline.cli.console import here, log_to_stderr, note, show
-from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision
+from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Compile, CompileFor, Optimize, Precision
 from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def run(
     runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
     optimize: Optimize = True,
     precision: Precision = "fp32",
+    compile: Compile = False,
+    compile_for: CompileFor = None,
     instance_type: Annotated[
         list[str] | None, typer.Option("--instance-type", metavar="ml.NAME...", help="Also $ per 1,000 pictures at its price.")
     ] = None,
@@ -108,7 +110,7 @@ def run(
         clients=sizes(clients, CLIENTS),
         start_runs=start_runs if start else 0,
         device=device,
-        execution=Execution(runtime, optimize, precision),
+        execution=Execution(runtime, optimize, precision, compile, tuple(compile_for or ())),
     )
     result = benchmark(
         target,

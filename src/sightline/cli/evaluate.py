@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.console import log_to_stderr, show
-from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision
+from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Compile, CompileFor, Optimize, Precision
 from sightline.cli.slices import (
     Slice,
     SliceMax,
@@ -59,6 +59,8 @@ def evaluate(
     runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
     optimize: Optimize = True,
     precision: Precision = "fp32",
+    compile: Compile = False,
+    compile_for: CompileFor = None,
     slice_size: Slice = None,
     slice_overlap: SliceOverlap = None,
     slice_whole: SliceWhole = None,
@@ -88,7 +90,7 @@ def evaluate(
     )
     check_plots(plots, output, subjects, slices)
     check_slices(slices, subjects)
-    execution = Execution(runtime, optimize, precision)
+    execution = Execution(runtime, optimize, precision, compile, tuple(compile_for or ()))
     measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples)
     with output_path(output, "A report") if output else nullcontext() as report:
         truth = copied_here(data, "The ground truth")

@@ -28,9 +28,14 @@ RUNTIME_HELP = "What runs the model: torch its weights, the others model.onnx, w
 RUNTIMES = "auto|torch|onnx|openvino"
 OPTIMIZE_HELP = "In torch: rebuilt for speed, compared with the plain model first."
 PRECISION_HELP = "In torch; fp16 and bf16 are for GPUs, and an error where answers differ too much."
+COMPILE_HELP = "In torch: also compiled, for minutes at the first start. On CPUs that is slower; not measured on GPUs."
+COMPILE_FOR_HELP = "With --compile: sizes of your pictures, and how many together. Default: 4:3 and 3:4, single."
+SHAPES = "WIDTHxHEIGHT[xPICTURES]"
 
 Optimize = Annotated[bool, typer.Option("--optimize/--no-optimize", help=OPTIMIZE_HELP)]
 Precision = Annotated[str, typer.Option(metavar="fp32|fp16|bf16", help=PRECISION_HELP)]
+Compile = Annotated[bool, typer.Option("--compile", help=COMPILE_HELP)]
+CompileFor = Annotated[list[str] | None, typer.Option(metavar=SHAPES, help=COMPILE_FOR_HELP)]
 
 
 def open_model(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.console import log_to_stderr, note
-from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Optimize, Precision, fingerprint, open_workers
+from sightline.cli.models import RUNTIME_HELP, RUNTIMES, Compile, CompileFor, Optimize, Precision, fingerprint, open_workers
 from sightline.cli.slices import (
     Slice,
     SliceMax,
@@ -58,6 +58,8 @@ def predict(
     runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
     optimize: Optimize = True,
     precision: Precision = "fp32",
+    compile: Compile = False,
+    compile_for: CompileFor = None,
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
@@ -81,7 +83,7 @@ def predict(
     from sightline.storage import is_remote, output_path
 
     log_to_stderr()
-    execution = Execution(runtime, optimize, precision)
+    execution = Execution(runtime, optimize, precision, compile, tuple(compile_for or ()))
     slices = slices_asked(
         slice_size,
         overlap=slice_overlap,

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.models import OPTIMIZE_HELP, PRECISION_HELP, RUNTIMES
+from sightline.cli.models import COMPILE_FOR_HELP, COMPILE_HELP, OPTIMIZE_HELP, PRECISION_HELP, RUNTIMES, SHAPES
 from sightline.errors import RequestError
 from sightline.runtimes.asked import Execution
 
@@ -84,6 +84,10 @@ def serve(
     precision: Annotated[
         str, typer.Option(envvar="SIGHTLINE_PRECISION", metavar="fp32|fp16|bf16", help=PRECISION_HELP)
     ] = "fp32",
+    compile: Annotated[bool, typer.Option("--compile", envvar="SIGHTLINE_COMPILE", help=COMPILE_HELP)] = False,
+    compile_for: Annotated[
+        list[str] | None, typer.Option(envvar="SIGHTLINE_COMPILE_FOR", metavar=SHAPES, help=COMPILE_FOR_HELP)
+    ] = None,
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="For a model that does not carry its own.")
     ] = None,
@@ -149,7 +153,7 @@ def serve(
         raise RequestError("--log-format", f"is {log_format!r}", "Give text or json.")
     if model is None and not multi_model:
         raise RequestError("MODEL", "is missing", "Give a bundle or a run folder, or --multi-model.")
-    execution = Execution(runtime, optimize, precision)
+    execution = Execution(runtime, optimize, precision, compile, tuple(compile_for or ()))
     begin_log(log_format, level_of(level))
     settings = Settings.for_server(
         max_batch=max_batch,

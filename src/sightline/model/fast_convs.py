@@ -213,8 +213,11 @@ class NormedConv(FastConv):
         return F.relu_(out) if self.relu else out
 
 
-def fast_conv(layer: nn.Conv2d, workspace: Workspace, dtype: torch.dtype) -> FastConv:
-    """What computes the same as `layer` (with its norm and ReLU, if it is a `Conv`) in evaluation mode."""
+def fast_conv(layer: nn.Conv2d, workspace: Workspace | None, dtype: torch.dtype) -> FastConv:
+    """What computes the same as `layer` (with its norm and ReLU, if it is a `Conv`) in evaluation mode.
+
+    workspace: None leaves the way to torch, for a compiler
+    """
     norm, relu = (layer.norm, layer.relu) if isinstance(layer, Conv) else (None, False)
     with torch.no_grad():
         weight, bias = (tensor.to(dtype) for tensor in folded(layer, norm))
@@ -236,9 +239,9 @@ def folded(layer: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def shaped(layer: nn.Conv2d, weight: Tensor, bias: Tensor, workspace: Workspace, *, relu: bool) -> FastConv:
+def shaped(layer: nn.Conv2d, weight: Tensor, bias: Tensor, workspace: Workspace | None, *, relu: bool) -> FastConv:
     """The fastest way for a convolution of this shape where its weights are."""
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or layer.groups != 1:
+    if workspace is None or weight.device.type != "cpu" or weight.dtype != torch.float32 or layer.groups != 1:
         return FoldedConv(layer, weight, bias, relu=relu)
     if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
         return PointwiseConv(weight, bias, workspace, stride=layer.stride, relu=relu)  # type: ignore[arg-type]

@@ -207,15 +207,18 @@ def relaid(layer: nn.Linear, channels: int) -> nn.Linear:
 
 
 class Maker:
-    """Makes copies of parts for prediction. What has no faster form is shared with the part that it was made from."""
+    """Makes copies of parts for prediction. What has no faster form is shared with the part that it was made from.
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    for_compiler: convolutions are torch's own, which a compiler knows and joins with what is around them
+    """
+
+    def __init__(self, dtype: torch.dtype, *, for_compiler: bool = False) -> None:
+        self.dtype, self.for_compiler = dtype, for_compiler
         self.workspace = Workspace()
 
     def conv(self, layer: nn.Module) -> FastConv:
         assert isinstance(layer, nn.Conv2d)
-        return fast_conv(layer, self.workspace, self.dtype)
+        return fast_conv(layer, None if self.for_compiler else self.workspace, self.dtype)
 
     def __call__(self, module: nn.Module) -> nn.Module:
         for kind, make in FASTER.items():

@@ -49,10 +49,14 @@ DRAWN_BOXES = 16
 
 
 class OptimizedPredictor(Predictor):
-    """A `Predictor` with a fast copy of its detector. precision: "fp32", "fp16" or "bf16" of the convolutions and products."""
+    """A `Predictor` with a fast copy of its detector.
 
-    def __init__(self, plain: Predictor, precision: str) -> None:
-        detector = Maker(PRECISIONS[precision])(plain.detector)
+    precision:    "fp32", "fp16" or "bf16" of the convolutions and products
+    for_compiler: the copy is made of what torch's compiler knows (`compiled.py`)
+    """
+
+    def __init__(self, plain: Predictor, precision: str, *, for_compiler: bool = False) -> None:
+        detector = Maker(PRECISIONS[precision], for_compiler=for_compiler)(plain.detector)
         assert isinstance(detector, Detector)
         size = plain.input_size
         super().__init__(
@@ -91,13 +95,13 @@ def optimized(plain: Predictor, precision: str = "fp32", *, insist: bool = False
     try:
         with torch.no_grad():
             made = OptimizedPredictor(plain, precision)
-        differences = compare(plain, made)
+        wrong = compare(plain, made)
     except (RuntimeError, TypeError, NotImplementedError) as error:  # an operator that this build of torch lacks
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        differences = [f"it cannot run here ({first_line})"]
-    if not differences:
+        wrong = [f"it cannot run here ({first_line})"]
+    if not wrong:
         return made
-    why = "; ".join(differences)
+    why = "; ".join(wrong)
     if insist:
         fix = "Use another, with --precision: fp32 is the usual one."
         raise ConfigError("precision", f"{precision} cannot be used for this model here: {why}", fix)
@@ -111,17 +115,22 @@ def compare(plain: Predictor, made: OptimizedPredictor) -> list[str]:
     Both run on one small drawn picture, and their heads on drawn boxes: 0.3 s with R50-FPN on one core, where a picture of
     full size takes both 8 s.
     """
-    differences: dict[str, str] = {}  # by part, which may run more than once
+    return [f"{name} {worst}" for name, worst in differences(plain, made, SAMPLE).items()]
+
+
+def differences(plain: Predictor, made: OptimizedPredictor, size: ImageSize, pictures: int = 1) -> dict[str, str]:
+    """{part: how its answers differ beyond what the precision allows} on `pictures` drawn ones of `size`, at that size."""
+    found: dict[str, str] = {}  # by part, which may run more than once
 
     def check(name: str, twin: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         with made.arithmetic():
             answer = twin(*inputs)
         if worst := difference(list(tensors(answer)), list(tensors(output)), made.precision):
-            differences[name] = f"{name} {worst}"
+            found[name] = worst
 
     with torch.inference_mode(), watched(plain.detector, made.detector, check):
-        run_everything(plain.detector, plain.color_order)
-    return list(differences.values())
+        run_everything(plain.detector, plain.color_order, size, pictures)
+    return found
 
 
 @contextmanager
@@ -152,32 +161,32 @@ def parts(detector: Detector) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def run_everything(detector: Detector, color_order: str) -> None:
-    """One prediction of a drawn picture, heads on drawn boxes: a model that finds nothing in it is compared as well."""
-    batch, sizes = detector.batch([to_tensor(drawn_picture(), color_order)])
+def run_everything(detector: Detector, color_order: str, size: ImageSize, pictures: int) -> None:
+    """One prediction of drawn pictures, heads on drawn boxes: a model that finds nothing in them is compared as well."""
+    batch, sizes = detector.batch([to_tensor(drawn_picture(size), color_order)] * pictures)
     features = detector.extract(batch)
     if not isinstance(detector, GeneralizedRCNN):
         detector.find(features, sizes)
         return
     detector.proposal_generator(features, sizes)
-    boxes = drawn_boxes().to(batch.device)
+    boxes = drawn_boxes(size).to(batch.device)
     scores = torch.ones(len(boxes), device=batch.device)
     labels = torch.zeros(len(boxes), dtype=torch.int64, device=batch.device)
-    detector.roi_heads.find(features, [Proposals(boxes, scores)], sizes)
-    detector.with_masks(features, [Found(boxes, scores, labels)])
+    detector.roi_heads.find(features, [Proposals(boxes, scores)] * pictures, sizes)
+    detector.with_masks(features, [Found(boxes, scores, labels)] * pictures)
 
 
-def drawn_picture() -> Image:
-    """(H, W, 3) of SAMPLE: noise of two scales, as photographs have structure of many. Always the same."""
+def drawn_picture(size: ImageSize) -> Image:
+    """(H, W, 3) of `size`: noise of two scales, as photographs have structure of many. Always the same."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 156, (SAMPLE.height // 16, SAMPLE.width // 16, 3)).repeat(16, 0).repeat(16, 1)
-    return (coarse + rng.integers(0, 100, (*SAMPLE, 3))).astype(np.uint8)
+    coarse = rng.integers(0, 156, (-(-size.height // 16), -(-size.width // 16), 3)).repeat(16, 0).repeat(16, 1)
+    return (coarse[: size.height, : size.width] + rng.integers(0, 100, (*size, 3))).astype(np.uint8)
 
 
-def drawn_boxes() -> Tensor:
-    """(N, 4) of all sizes inside SAMPLE, so that every level is pooled from."""
+def drawn_boxes(size: ImageSize) -> Tensor:
+    """(N, 4) of all sizes inside a picture of `size`, so that every level is pooled from."""
     rng = np.random.default_rng(1)
-    limits = np.array([SAMPLE.width, SAMPLE.height])
+    limits = np.array([size.width, size.height])
     sides = limits * np.geomspace(0.05, 1.0, DRAWN_BOXES)[:, None]
     corners = rng.uniform(0, 1, (DRAWN_BOXES, 2)) * (limits - sides)
     return torch.from_numpy(np.hstack([corners, corners + sides]).astype(np.float32))

@@ -67,7 +67,7 @@ def load_bundle(
 ) -> Model:
     """The bundle room's `load_model`, imported here so that the server answers before torch is.
 
-    options: what runs it and how, where that is not the usual: `runtime`, `optimize`, `precision`
+    options: what runs it and how, where that is not the usual: `runtime`, `optimize`, `precision`, `compile`, ...
     """
     from sightline.bundle.load import load_model
 
