@@ -54,6 +54,10 @@ def evaluate(
         bool, typer.Option("--store", help="Keep the thresholds of --choose in the run or bundle: serve and predict use them.")
     ] = False,
     resamples: Annotated[int, typer.Option("--resamples", min=0, help="For the intervals; 0: none.")] = 1000,
+    most: Annotated[
+        int,
+        typer.Option("--max-detections", metavar="N", help="Of a class in a picture that count; COCO has 100, SKU-110K 300."),
+    ] = 100,
     listed: Annotated[int, typer.Option("--listed", min=0, help="False detections and misses in the JSON, at most.")] = 2000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     runtime: Annotated[str, typer.Option(metavar=RUNTIMES, help=RUNTIME_HELP)] = "auto",
@@ -91,7 +95,7 @@ def evaluate(
     check_plots(plots, output, subjects, slices)
     check_slices(slices, subjects)
     execution = Execution(runtime, optimize, precision, compile, tuple(compile_for or ()))
-    measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples)
+    measuring = Measuring.asked(overlap=iou, wish=wish, resamples=resamples, most=most)
     with output_path(output, "A report") if output else nullcontext() as report:
         truth = copied_here(data, "The ground truth")
         if len(subjects) > 1:

@@ -111,7 +111,7 @@ class Analysis:
             "false": int(matches.false.sum()),
             "in_crowds": int(matches.ignored.sum()),
             "missed": int(matches.objects_per_class.sum() - matches.true.sum()),
-            "beyond_100": matches.beyond,
+            f"beyond_{matches.most}": matches.beyond,
         }
 
     def to_dict(self, listed: int = LISTED) -> dict[str, object]:
@@ -203,7 +203,7 @@ def analyse(
     measuring: Measuring = USUAL,
 ) -> Analysis:
     """The analysis of one kind, "bbox" or "segm"; `scores` are those of `coco.score`."""
-    matches = match(truth, results, kind, measuring.overlap)
+    matches = match(truth, results, kind, measuring.overlap, measuring.most)
     samples = resampled(matches, measuring.resamples, measuring.seed)
     micro = curve(matches)
     best = choose(micro, BEST_F1)
@@ -279,7 +279,7 @@ def examine(truth: Truth, results: Results, measuring: Measuring = USUAL) -> Eva
     Raises:
         LabelError: damaged masks, or masks without labelled ones.
     """
-    scores = score(truth, results)
+    scores = score(truth, results, measuring.most)
     analyses = {kind: analyse(truth, results, kind, of_kind, measuring) for kind, of_kind in scores.items()}
     return Evaluation(results.name, scores, analyses)
 

@@ -20,6 +20,7 @@ from sightline import coco
 from sightline.errors import LabelError
 from sightline.evaluation.masks import mask_areas, run_lengths
 from sightline.evaluation.results import (
+    MOST,
     Results,
     Truth,
     check_results,
@@ -39,7 +40,7 @@ ALL, SMALL, MEDIUM, LARGE = range(4)
 
 AREA_RANGES_PX2 = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))
 UP_TO_1, UP_TO_10, UP_TO_100 = range(3)
-"""Indices along M: at most so many detections of one category are looked at in one image."""
+"""Indices along M: at most so many detections of one category are looked at in one image; the last number may be another."""
 
 AT_50, AT_75 = 0, 5
 """Indices along T."""
@@ -76,8 +77,9 @@ class DetectionScores(Scores):
 
     AP:  average precision over overlaps of 0.50 to 0.95; AP50, AP75: at one overlap; APs, APm, APl: of small, medium and
          large objects (up to 32² px², up to 96² px², above)
-    AR1, AR10, AR100: average recall with so many detections per image
+    AR1, AR10, AR100: average recall with so many detections per image; the last is named after `most`
     per_class, AP50_per_class: {name: AP} and {name: AP50}, in the order of the categories' ids
+    most: detections of a class in an image that count; more than COCO's 100 where objects are many
     """
 
     AP: float
@@ -91,6 +93,13 @@ class DetectionScores(Scores):
     AR100: float
     per_class: Mapping[str, float]
     AP50_per_class: Mapping[str, float]
+    most: int = MOST
+
+    def numbers(self) -> dict[str, float]:
+        """The same as of all scores, with average recall named after the detections that count: AR300."""
+        numbers = Scores.numbers(self)
+        del numbers["most"]
+        return {f"AR{self.most}" if name == "AR100" else name: value for name, value in numbers.items()}
 
     def to_dict(self) -> dict[str, object]:
         """The numbers, and AP per class."""
@@ -149,8 +158,11 @@ def evaluate_detections(dataset: Dataset, detections: Mapping[int, Detections]) 
     return evaluate_results(coco.to_json(dataset), results_from(detections, category_ids))
 
 
-def score(truth: Truth, results: Results) -> dict[str, DetectionScores]:
-    """The scores of each kind that the results have a place for; of boxes where there are no results at all."""
+def score(truth: Truth, results: Results, most: int = MOST) -> dict[str, DetectionScores]:
+    """The scores of each kind that the results have a place for; of boxes where there are no results at all.
+
+    most: detections of a class in an image that count
+    """
     kinds = results.kinds or ("bbox",)
     if "segm" in kinds and not truth.has_masks:
         if kinds == ("segm",):
@@ -158,12 +170,12 @@ def score(truth: Truth, results: Results) -> dict[str, DetectionScores]:
             raise LabelError(truth.name, f"has no masks to compare those of {results.name} with", fix)
         LOG.info("%s has no masks: only the boxes are scored.", truth.name)
         kinds = ("bbox",)
-    return {kind: score_kind(truth, results, kind) for kind in kinds}
+    return {kind: score_kind(truth, results, kind, most) for kind in kinds}
 
 
-def score_kind(truth: Truth, results: Results, kind: str) -> DetectionScores:
+def score_kind(truth: Truth, results: Results, kind: str, most: int = MOST) -> DetectionScores:
     """kind: "bbox" or "segm"."""
-    precision, recall = precision_and_recall(truth, results, kind)
+    precision, recall = precision_and_recall(truth, results, kind, most)
     whole = precision[:, :, :, ALL, UP_TO_100]
     return DetectionScores(
         AP=defined_mean(whole),
@@ -177,6 +189,7 @@ def score_kind(truth: Truth, results: Results, kind: str) -> DetectionScores:
         AR100=defined_mean(recall[:, :, ALL, UP_TO_100]),
         per_class={name: defined_mean(whole[:, :, k]) for k, name in enumerate(truth.class_names)},
         AP50_per_class={name: defined_mean(whole[AT_50, :, k]) for k, name in enumerate(truth.class_names)},
+        most=most,
     )
 
 
@@ -186,12 +199,12 @@ def defined_mean(values: Array) -> float:
     return float(np.mean(defined)) if defined.size else math.nan
 
 
-def precision_and_recall(truth: Truth, results: Results, kind: str) -> tuple[Array, Array]:
+def precision_and_recall(truth: Truth, results: Results, kind: str, most: int = MOST) -> tuple[Array, Array]:
     """(T, R, K, A, M) precision and (T, K, A, M) recall as pycocotools accumulates them."""
     if not truth.image_ids or not truth.categories:
         categories = len(truth.categories)
         return np.full((10, RECALLS, categories, 4, 3), UNDEFINED), np.full((10, categories, 4, 3), UNDEFINED)
-    counted = count(truth, results, kind)
+    counted = count(truth, results, kind, (1, 10, most))
     return np.asarray(counted["precision"]), np.asarray(counted["recall"])
 
 

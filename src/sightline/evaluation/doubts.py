@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sightline.evaluation.matching import PER_CLASS_AND_IMAGE, Matches
+from sightline.evaluation.matching import Matches
 
 NAMED = 5
 """Classes that a note lists by name."""
@@ -127,7 +127,7 @@ def few(matches: Matches) -> str:
 def surplus(matches: Matches) -> str:
     if not matches.beyond:
         return ""
-    return f"{matches.beyond:,} detections do not count: they are beyond {PER_CLASS_AND_IMAGE} of a class in a picture"
+    return f"{matches.beyond:,} detections do not count: they are beyond {matches.most} of a class in a picture"
 
 
 def repeated(matches: Matches) -> str:

@@ -1,8 +1,8 @@
 """Which detection finds which object: COCO's matching, once, as plain columns from which all other numbers are derived.
 
-The rules are pycocotools' (cocoeval.py, evaluateImg): at most 100 detections of a class in an image; best score first, each
-takes the free object of its class that it overlaps most; a crowd is taken only where no object is left, by any number of
-detections, which then count neither as found nor as false.
+The rules are pycocotools' (cocoeval.py, evaluateImg): at most 100 detections of a class in an image, or as many as asked; best
+score first, each takes the free object of its class that it overlaps most; a crowd is taken only where no object is left, by any
+number of detections, which then count neither as found nor as false.
 
 N: detections, best score first; M: objects; P: pairs of them in one image; T: COCO's overlap thresholds.
 """
@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.masks import run_lengths
-from sightline.evaluation.results import Indices, Numbers, Placed, Results, Truth
+from sightline.evaluation.results import MOST, Indices, Numbers, Placed, Results, Truth
 
 THRESHOLDS: Numbers = np.linspace(0.5, 0.95, 10)
 """(T,) COCO's overlaps."""
-
-PER_CLASS_AND_IMAGE = 100
-"""Detections that count."""
 
 NEAR = 0.1
 """Overlaps below are taken for none, as in TIDE."""
@@ -56,7 +53,7 @@ class Matches:
     taken:       (N,) the object that a detection was matched with, or -1
     at:          (T, N) the same at each of COCO's overlaps
     pairs:       all that overlap
-    beyond:      detections that do not count: those after the hundredth of a class in an image
+    beyond:      detections that do not count: those after the `most` best of a class in an image
     segmentations: of all results in their own order (see `rows`); None: they have none
     """
 
@@ -73,6 +70,7 @@ class Matches:
     pairs: Pairs
     beyond: int
     segmentations: tuple[object, ...] | None = None
+    most: int = MOST
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -122,7 +120,7 @@ class Matches:
         return ~crowd[taken]
 
 
-def match(truth: Truth, results: Results, kind: str = "bbox", overlap: float = 0.5) -> Matches:
+def match(truth: Truth, results: Results, kind: str = "bbox", overlap: float = 0.5, most: int = MOST) -> Matches:
     """Match results with a truth; `kind` is one of those that the results have a place for.
 
     Raises:
@@ -131,7 +129,7 @@ def match(truth: Truth, results: Results, kind: str = "bbox", overlap: float = 0
     found = results.found
     by_image = np.argsort(found.image, kind="stable")
     order = by_image[np.argsort(-results.scores[by_image], kind="stable")]
-    order, beyond = without_surplus(found, order)
+    order, beyond = without_surplus(found, order, most)
     image, label, scores = found.image[order], found.label[order], results.scores[order]
     pairs = near_pairs(truth, results, kind, order, min(NEAR, overlap))
     own_class = pairs.take(label[pairs.found] == truth.objects.label[pairs.object])
@@ -139,17 +137,17 @@ def match(truth: Truth, results: Results, kind: str = "bbox", overlap: float = 0
     taken = assign(own_class, truth.crowd, len(order), overlap)
     boxes = None if found.boxes is None else found.boxes[order]
     segmentations = found.segmentations
-    return Matches(truth, kind, overlap, order, image, label, scores, boxes, taken, at, pairs, beyond, segmentations)
+    return Matches(truth, kind, overlap, order, image, label, scores, boxes, taken, at, pairs, beyond, segmentations, most)
 
 
-def without_surplus(found: Placed, order: Indices) -> tuple[Indices, int]:
-    """(`order` without detections after the hundredth of a class in an image, how many those were)."""
+def without_surplus(found: Placed, order: Indices, most: int) -> tuple[Indices, int]:
+    """(`order` without detections after the `most` best of a class in an image, how many those were)."""
     group = found.image[order] * (int(found.label.max(initial=0)) + 1) + found.label[order]
     grouped = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[grouped], prepend=-1))
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     keep = np.ones(len(order), np.bool_)
-    keep[grouped] = rank < PER_CLASS_AND_IMAGE
+    keep[grouped] = rank < most
     return order[keep], int((~keep).sum())
 
 

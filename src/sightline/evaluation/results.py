@@ -28,6 +28,9 @@ GEOMETRY = {"bbox": "bbox", "segmentation": "segm"}
 MIN_TO_JUDGE = 3
 """Images of a results file from which on most of them unknown means: another data set."""
 
+MOST = 100
+"""Detections of a class in a picture that count: COCO's rule, made for some seven objects a picture."""
+
 LARGEST = 1e100
 """What a score or a side may be: products of two such are still numbers, and so is all that is computed and written."""
 
