@@ -77,7 +77,13 @@ release: $(VENV)/.test
 	$(BIN)/python release/packages.py -o dist
 	$(BIN)/python release/environments.py dist $(EXTRA)
 
-docs: $(VENV)/.test
+# The site is made of the sources as they are: neither the package nor torch is needed.
+$(VENV)/.docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+		| $(BIN)/python -m pip install --quiet -r /dev/stdin
+	@touch $@
+
+docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs/site -d build/doctrees . site
 	@echo "site/index.html"
 

@@ -34,6 +34,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 smartquotes = False  # `--` and quotes are meant as they stand
 
 html_theme = "furo"
@@ -64,5 +65,11 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = documented(source[0], ROOT / "src")
 
 
+def made_of_more(app: Sphinx, env: object, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Sphinx's `env-get-outdated`: pages to read again every time, since files that Sphinx does not watch go into them."""
+    return [root_doc, "docs/api"]
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", read)
+    app.connect("env-get-outdated", made_of_more)

@@ -15,7 +15,7 @@ CONTENTS = {
     "Moving here": ["moving_from_detectron2", "moving_from_samples", "moving_from_others"],
     "Detectron2": ["detectron2", "detectron2_drop_in", "zoo", "detectron2_keys"],
     "Recipes": ["recipes/balloon", "recipes/coco", "recipes/custom", "recipes/aerial", "recipes/shelves"],
-    "Notebooks": [],
+    "Notebooks": ["notebooks"],
     "Reference": ["api", "architecture", "benchmarks/README", "licences"],
     "Project": ["/CHANGELOG", "/CONTRIBUTING", "releasing", "/SECURITY"],
 }

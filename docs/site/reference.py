@@ -18,6 +18,9 @@ DESCRIBED = re.compile(r"^(?P<names>[a-z_]\w*(, [a-z_]\w*)*): +(?P<text>\S.*)$")
 RAISED = re.compile(r"^(?P<names>[A-Z]\w*(, [A-Z]\w*)*): +(?P<text>\S.*)$")
 INDENTED = re.compile(r"^ {4,}\S")
 
+UNLISTED = ":no-contents-entry:\n"
+"""For fields and methods, which would fill the list of what is on the page."""
+
 Definition = ast.FunctionDef | ast.ClassDef
 
 
@@ -111,9 +114,9 @@ def class_of(name: str, definition: ast.ClassDef) -> str:
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and ast.get_docstring(node):
             is_property = any(ast.unparse(one) == "property" for one in node.decorator_list)
             kind = "property" if is_property else "method"
-            shown = f"\n:type: {ast.unparse(node.returns)}" if is_property and node.returns else ""
+            shown = f":type: {ast.unparse(node.returns)}\n" if is_property and node.returns else ""
             head = node.name if is_property else node.name + signature(node, method=True)
-            members.append(f"```{{py:{kind}}} {head}{shown}\n\n{prose(ast.get_docstring(node) or '')}\n```")
+            members.append(f"```{{py:{kind}}} {head}\n{UNLISTED}{shown}\n{prose(ast.get_docstring(node) or '')}\n```")
     body = prose(ast.get_docstring(definition) or "") + "\n\n" + "\n\n".join(members)
     return directive("class", name, body)
 
