@@ -57,6 +57,11 @@ class Specimen:
         return self.folder / self.source
 
 
+SKU110K = """1.jpg,10,20,40,60,object,100,80
+1.jpg,1,2,4,9,object,100,80
+2.jpg,10,20,40,60,object,100,80
+"""
+
 WRITTEN = {
     "coco": "coco.json",
     "ground-truth": "output.manifest",
@@ -68,7 +73,7 @@ WRITTEN = {
 }
 """What the repository's own writers make: format -> a file of it."""
 
-NAMES = [*WRITTEN, "yolo-text", "via-csv", "cvat", "cvat-video", "open-images", "adjusted", "video", "video-labels"]
+NAMES = [*WRITTEN, "yolo-text", "via-csv", "cvat", "cvat-video", "open-images", "sku110k", "adjusted", "video", "video-labels"]
 
 
 def a_dataset(outlines: bool) -> Dataset:
@@ -126,6 +131,7 @@ def others(folder: Path) -> Mapping[str, tuple[str, str, str]]:
         "cvat": ("annotations.xml", "cvat", CVAT),
         "cvat-video": ("annotations.xml", "cvat", CVAT_VIDEO),
         "open-images": ("validation-annotations-bbox.csv", "open-images", OPEN_IMAGES),
+        "sku110k": ("annotations/annotations_train.csv", "sku110k", SKU110K),
         "adjusted": ("adjusted.manifest", "ground-truth", f"{json.dumps(line)}\n{json.dumps(line | adjusted)}\n"),
         "video": ("manifests/output/output.manifest", "ground-truth", manifest.read_text()),
         "video-labels": ("job/0/SeqLabel.json", "ground-truth", frames),

@@ -35,6 +35,7 @@ FORMATS = {
     "labelme": "sightline.labels.labelme",
     "cvat": "sightline.labels.cvat",
     "label-studio": "sightline.labels.label_studio",
+    "sku110k": "sightline.labels.sku110k",
 }
 """Every annotation format and the module that reads it. `ground_truth` is accepted for `ground-truth`."""
 
@@ -44,7 +45,7 @@ FILES = {"ground-truth": "output.manifest", "coco": "annotations/{part}.json"}
 PICTURE_FOLDERS = {"voc": "JPEGImages", "via": "", "labelme": ""}
 """Where a format has its pictures, below the folder of its labels; `images` where nothing else is said."""
 
-SIZED = {"ground-truth", "coco"}
+SIZED = {"ground-truth", "coco", "sku110k"}
 """Formats whose labels always tell the sizes of their pictures."""
 
 OWN = "annotations/all.json"
