@@ -1,10 +1,13 @@
 """The expressions that the platform gets, against what our training really prints."""
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 
 from sightline.cloud.metrics import METRICS, OBJECTIVES, step_of, values_of
+from sightline.containers.train import scores_told
 from sightline.training.hooks import Progress, log_line, shown
 
 LOSSES = {"loss_rpn_cls": 0.01234, "loss_rpn_loc": 1e-05, "loss_cls": 0.5, "loss_box_reg": 0.25}
@@ -48,6 +51,17 @@ def test_scores_are_read() -> None:
     told = shown({"bbox/AP": 0.3125, "val_loss": 1.5}, "bbox/AP", 0.5)
     assert values_of(told) == {"bbox-AP": 0.3125, "val_loss": 1.5, "best-bbox-AP": 0.5}
     assert set(OBJECTIVES.values()) <= set(METRICS)
+
+
+def test_the_finished_models_scores_are_metrics_of_their_own(tmp_path: Path) -> None:
+    """What the entry point prints after its evaluation does not change what a search maximizes."""
+    (tmp_path / "inference").mkdir()
+    scores = {"bbox": {"AP": 0.3125, "AP50": 0.6, "APs": 0.1}, "segm": {"AP": None}}
+    (tmp_path / "inference" / "scores.json").write_text(json.dumps(scores))
+    line = f"the finished model on the part test: {scores_told(tmp_path)}"
+    assert values_of(line) == {"model-bbox-AP": 0.3125, "model-bbox-AP50": 0.6}
+    assert len(METRICS) <= 40  # as many as a job may have
+    assert scores_told(tmp_path / "no-such-run") == ""
 
 
 def test_losses_of_a_cascade_and_what_is_no_number() -> None:

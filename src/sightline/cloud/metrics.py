@@ -22,6 +22,8 @@ FIGURES = {"lr": "lr", "time": "seconds-per-step", "img/s": "images-per-second"}
 SCORES = ("bbox/AP", "bbox/AP50", "segm/AP", "val_loss")
 BEST = "best/"
 """Before the score that a training chooses its weights by: the best so far, which is that of the weights that are kept."""
+FINISHED = tuple(f"model/{score}" for score in ("bbox/AP", "bbox/AP50", "segm/AP"))
+"""Of the finished model on its test part, printed by the container's entry point after its evaluation: what a gate looks at."""
 
 
 def figure(key: str) -> str:
@@ -32,7 +34,7 @@ def figure(key: str) -> str:
 METRICS: Mapping[str, str] = {
     **{loss: figure(loss) for loss in LOSSES},
     **{name: figure(key) for key, name in FIGURES.items()},
-    **{score.replace("/", "-"): figure(score) for score in (*SCORES, *(f"{BEST}{score}" for score in SCORES))},
+    **{score.replace("/", "-"): figure(score) for score in (*SCORES, *(f"{BEST}{score}" for score in SCORES), *FINISHED)},
 }
 """Metric -> expression, as the platform draws them. Names there hold no slash, so `bbox/AP` is `bbox-AP`."""
 
