@@ -1,5 +1,6 @@
 """AWS over HTTP on loopback: moto's server, with a role and an image as `sightline cloud` wants them."""
 
+import hashlib
 import io
 import json
 import os
@@ -118,6 +119,22 @@ def sightline(account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         return code, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """What a deploy packs; the server does not read it here."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    files = {"model.pth": b"weights", "config.yaml": b"MODEL: {}\n"}
+    manifest = {
+        "format": 1,
+        "class_names": ["bolt", "nut"],
+        "files": {n: hashlib.sha256(c).hexdigest() for n, c in files.items()},
+    }
+    for name, content in {**files, "bundle.json": json.dumps(manifest).encode()}.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def push(account: Account, repository: str, tag: str) -> None:

@@ -49,18 +49,6 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """What a deploy packs; the server does not read it here."""
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    files = {"model.pth": b"weights", "config.yaml": b"MODEL: {}\n"}
-    manifest = {"format": 1, "class_names": list(NAMES), "files": {n: hashlib.sha256(c).hexdigest() for n, c in files.items()}}
-    for name, content in {**files, "bundle.json": json.dumps(manifest).encode()}.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-@pytest.fixture
 def pictures(account: Account) -> dict[str, bytes]:
     """Below s3://theirs/in/: pictures in folders, of one name twice, one that is none, and labels that are not sent."""
     objects = {"a.png": picture(100), "more/a.png": picture(200), "more/b c.png": picture(50), "bad.png": b"no picture"}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sightline.errors import MissingDependencyError, RunError, SightlineError
+from sightline.s3.failures import without_request
 
 LOGIN = "Log in (aws configure, aws sso login), or set AWS_PROFILE."
 POLICY = "`sightline cloud policy` prints the least rights that each command needs"
@@ -16,6 +17,7 @@ EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefr
 REFUSED = {
     "UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException", "SignatureDoesNotMatch",
     "AuthFailure", "InvalidAccessKeyId", "IncompleteSignature", "MissingAuthenticationToken", "InvalidToken",
+    "IncompleteSignatureException", "MissingAuthenticationTokenException", "InvalidClientTokenIdException",
 }  # fmt: skip
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "403", "Forbidden"}
 THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"}
@@ -50,7 +52,7 @@ def code_of(error: Exception) -> str:
 
 def told_by(error: Exception) -> str:
     response: Mapping[str, Any] = getattr(error, "response", None) or {}
-    return " ".join(str(response.get("Error", {}).get("Message", "")).split())
+    return without_request(str(response.get("Error", {}).get("Message", "")))
 
 
 def is_missing(error: Exception) -> bool:
@@ -93,6 +95,8 @@ def refused(error: Exception, code: str, told: str, where: str, action: str) -> 
     if ROLE_FAULT.search(told):
         fix = "Check --role: its trust policy has to allow sts:AssumeRole for the service sagemaker.amazonaws.com."
         return SightlineError(where, f"SageMaker cannot take the role ({told})", fix)
+    if not told:
+        return SightlineError(where, f"AWS answers {code} to {action}", "Check what was asked, and the credentials.")
     return SightlineError(where, f"AWS answers {code} to {action} ({told})", "Correct what it names.")
 
 

@@ -3,6 +3,7 @@
 Some failures concern one key, and the others can go on; some end everything (no credentials, no network, no such bucket).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,10 @@ ENDING = {
     **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity"), REFUSED),
 }
 """Answers that every other key would get, too: what they mean and how to go on."""
+
+
+QUOTING = re.compile(r"x-amz-security-token|canonical string|string-to-sign|aws4-hmac|credential=", re.IGNORECASE)
+"""In messages about signatures, which quote the request that was signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,11 @@ def failure(error: Exception, address: Address, action: str, settings: Settings)
     return unanswered(error, address)
 
 
+def without_request(text: str) -> str:
+    """What AWS says, in one line; empty where it quotes the request, in whose headers the credentials are."""
+    return "" if QUOTING.search(text) else " ".join(text.split())
+
+
 def code_of(error: Exception) -> str:
     """S3's word for it: NoSuchKey, 404, 304; empty for what is no answer of S3."""
     response: dict[str, Any] = getattr(error, "response", {})
@@ -65,7 +75,7 @@ def code_of(error: Exception) -> str:
 def answered(error: Exception, address: Address, action: str, settings: Settings) -> Failure:
     """Failures that the server itself tells."""
     response: dict[str, Any] = getattr(error, "response", {})
-    code, told = code_of(error), str(response.get("Error", {}).get("Message", ""))
+    code, told = code_of(error), without_request(str(response.get("Error", {}).get("Message", "")))
     where = str(address)
     if code in ENDING:
         what, fix = ENDING[code]
