@@ -191,7 +191,9 @@ def asked_for(account: Account) -> Iterator[set[str]]:
         service = {"monitoring": "cloudwatch"}.get(model.service_model.signing_name, model.service_model.signing_name)
         found.add(f"{service}:{IAM.get(model.name, model.name)}")
 
-    clients = [account.client(name) for name in ("iam", "s3", "ecr", "logs", "sagemaker", "cloudwatch")]
+    clients = [
+        account.client(name) for name in ("iam", "s3", "ecr", "logs", "sagemaker", "cloudwatch", "application-autoscaling")
+    ]
     for client in clients:
         client.meta.events.register("before-call", note)
     yield found

@@ -217,6 +217,29 @@ def test_the_same_again_makes_nothing(account: Account, archive: Path) -> None:
     assert update["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "sightline-parts-errors"}]}
 
 
+def test_an_update_of_an_endpoint_that_scales(account: Account, archive: Path) -> None:
+    """It keeps the machines that autoscaling has found; other machines need the scaling ended first, or AWS refuses them."""
+    first = deployed(account, asked(archive, scale=(1, 4)))
+    account.client("application-autoscaling").register_scalable_target(**first.scaling[0].request)
+    archive.write_bytes(b"other weights")
+    update = deploys.plan_deploy(account, asked(archive), os.environ, quiet)
+    assert [call.operation for call in update.calls][-2:] == ["PutMetricAlarm", "UpdateEndpoint"]
+    assert update.calls[-1].request["RetainAllVariantProperties"] is True
+    assert update.calls[-1].request["ExcludeRetainedVariantProperties"] == [{"VariantPropertyType": "DesiredWeight"}]
+    assert "parts goes on scaling as it was asked for before: --scale is not given" in update.warnings
+    larger = replace(asked(archive, scale=(1, 4)), instance_type="ml.c5.xlarge")
+    update = deploys.plan_deploy(account, larger, os.environ, quiet)
+    assert [call.operation for call in update.calls][2:] == ["DeregisterScalableTarget", "PutMetricAlarm", "UpdateEndpoint"]
+    assert update.calls[2].request["ResourceId"] == "endpoint/parts/variant/AllTraffic"
+    assert "RetainAllVariantProperties" not in update.calls[-1].request
+    assert [call.operation for call in update.scaling] == ["RegisterScalableTarget", "PutScalingPolicy"]
+    assert update.warnings == ()
+    update = deploys.plan_deploy(account, replace(larger, scale=None), os.environ, quiet)
+    assert update.warnings == ("parts does not scale any more on its other machines: --scale is not given",)
+    account.client("sagemaker").delete_endpoint(EndpointName="parts")  # by somebody else, who forgot the rest
+    assert deletion.Part("scaling", "endpoint/parts/variant/AllTraffic") in deletion.parts_of(account, "parts")
+
+
 def test_an_update_that_was_cut_off_goes_on(account: Account, archive: Path) -> None:
     deployed(account, asked(archive))
     archive.write_bytes(b"other weights")
@@ -323,6 +346,8 @@ def test_delete_lists_first(
     account: Account, archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployed(account, asked(archive))
+    captured = "sightline/endpoints/parts/captured/"
+    account.client("s3").put_object(Bucket=account.default_bucket, Key=f"{captured}AllTraffic/1.jsonl", Body=b"{}")
     monkeypatch.setattr(command, "open_account", lambda: account)
     for words, gone in ((["--dry-run"], False), (["--yes"], True)):
         monkeypatch.setattr(sys, "argv", ["sightline", "cloud", "delete", "parts", *words])
@@ -331,6 +356,8 @@ def test_delete_lists_first(
         assert not end.value.code
         printed = capsys.readouterr()
         assert "  endpoint parts\n" in printed.err
+        assert f"  stays, and costs its storage: s3://{account.default_bucket}/{captured}\n" in printed.err
+        assert printed.err.count("stays, and costs") == 2
         assert ("deleted endpoint parts" in printed.err) is gone
         assert (endpoints.describe(account, "parts") is None) is gone
 
@@ -429,7 +456,8 @@ def test_the_policy_of_asking_has_all_that_it_asks(account: Account, archive: Pa
 def test_the_policy_of_deploying_has_all_that_it_asks(account: Account, archive: Path) -> None:
     with asked_for(account) as found:
         deployed(account, asked(archive))
-    assert "sagemaker:CreateEndpoint" in found
+        deploys.plan_deploy(account, asked(archive, count=2), os.environ, quiet)
+    assert {"sagemaker:CreateEndpoint", "application-autoscaling:DescribeScalableTargets"} <= found
     assert found <= policies.actions_of(policies.policy("deploy", policies.Scope()))
 
 
@@ -454,6 +482,11 @@ def test_two_models_share_the_requests(account: Account, archive: Path, tmp_path
     now = endpoints.describe(account, "parts")
     assert now is not None
     assert {one["VariantName"]: one["DesiredWeight"] for one in now["ProductionVariants"]} == {"AllTraffic": 0.0, "new": 1.0}
+
+    again = deploys.plan_deploy(account, asked(archive, beside=(new,)), os.environ, quiet)
+    (warning,) = again.warnings
+    assert (again.change, "other weights now, which stay (AllTraffic 0, new 1)" in warning) == (False, True)
+    assert warning.endswith("sightline cloud weights parts AllTraffic=1 new=0.25")
 
     other = deploys.plan_deploy(account, asked(archive, beside=(replace(new, weight=1.0),)), os.environ, quiet)
     assert [call.operation for call in other.calls][-3:] == ["PutMetricAlarm", "PutMetricAlarm", "UpdateEndpoint"]

@@ -349,6 +349,8 @@ def delete(
     parts = deletion.parts_of(account, name)
     for part in parts:
         note(f"  {part}")
+    for place in deletion.staying(account, name, parts) if parts else []:
+        note(f"  stays, and costs its storage: {place}")
     if not parts:
         note(f"nothing of an endpoint {name} is in account {account.id}, {account.region}")
     elif dry_run:

@@ -6,11 +6,15 @@ from typing import Any
 
 from sightline.cloud import hosting
 from sightline.cloud.account import Account, Say
-from sightline.cloud.deploys import DIGITS
+from sightline.cloud.deploys import DIGITS, scaled_variants
 from sightline.cloud.endpoints import describe
 from sightline.cloud.failures import failure, is_missing
 from sightline.cloud.jobs import PREFIX
+from sightline.cloud.logs import ENDPOINTS
 from sightline.cloud.naming import FACTS, KIND, MAX_NAME, OWNER, plain_name
+
+OURS = ("models", "inputs")
+"""Folders of an endpoint's that are nobody's work: archives, and pictures that were sent to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,7 @@ def parts_of(account: Account, name: str) -> list[Part]:
     found: list[Part] = []
     try:
         now = describe(account, name)
-        variants = {hosting.VARIANT, *(str(one["VariantName"]) for one in (now or {}).get("ProductionVariants", ()))}
-        asked = {"ServiceNamespace": "sagemaker", "ResourceIds": [f"endpoint/{name}/variant/{one}" for one in sorted(variants)]}
-        targets = account.client("application-autoscaling").describe_scalable_targets(**asked)["ScalableTargets"]
-        found += [Part("scaling", str(target["ResourceId"])) for target in targets]
+        found += [Part("scaling", f"endpoint/{name}/variant/{one}") for one in scaled_variants(account, name)]
         found += [Part("endpoint", name)] if now is not None else []
         pages = account.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"sightline-{name}")
         found += [Part("alarm", str(one["AlarmName"])) for page in pages for one in page["MetricAlarms"] if watches(one, name)]
@@ -80,7 +81,7 @@ def archives_of(account: Account, bucket: str, name: str) -> list[Part]:
     """Models and pictures sent to an endpoint, in one bucket; answers and captured data stay."""
     found = list[Part]()
     try:
-        for folder in ("models", "inputs"):
+        for folder in OURS:
             asked = {"Bucket": bucket, "Prefix": f"{PREFIX}endpoints/{name}/{folder}/"}
             for page in account.client("s3").get_paginator("list_objects_v2").paginate(**asked):
                 found += [Part("s3", f"s3://{bucket}/{entry['Key']}") for entry in page.get("Contents", ())]
@@ -89,6 +90,27 @@ def archives_of(account: Account, bucket: str, name: str) -> list[Part]:
         if is_missing(error):
             return []
         raise failure(error, f"s3://{bucket}", "s3:ListBucket") from error
+
+
+def staying(account: Account, name: str, parts: list[Part]) -> list[str]:
+    """Folders of answers and captured data below an endpoint's own, which are somebody's work and stay; and its log.
+
+    Raises:
+        SightlineError, RunError: they cannot be listed.
+    """
+    own = f"{PREFIX}endpoints/{name}/"
+    buckets = {account.default_bucket, *(part.name.split("/")[2] for part in parts if part.kind == "s3")}
+    found: list[str] = []
+    for bucket in sorted(buckets):
+        try:
+            answer = account.client("s3").list_objects_v2(Bucket=bucket, Prefix=own, Delimiter="/")
+        except Exception as error:
+            if is_missing(error):
+                continue
+            raise failure(error, f"s3://{bucket}", "s3:ListBucket") from error
+        folders = [str(one["Prefix"]) for one in answer.get("CommonPrefixes", ())]
+        found += [f"s3://{bucket}/{one}" for one in folders if one.removeprefix(own).rstrip("/") not in OURS]
+    return [*found, f"its log, the group {ENDPOINTS}/{name}"]
 
 
 def take_away(account: Account, parts: list[Part], say: Say) -> None:

@@ -15,7 +15,7 @@ import sightline
 from sightline.cloud import hosting
 from sightline.cloud.account import Account, Say, find_bucket, find_image, find_role
 from sightline.cloud.endpoints import FACTS, describe
-from sightline.cloud.failures import failure, is_lost, is_missing
+from sightline.cloud.failures import failure, is_lost, is_missing, send
 from sightline.cloud.jobs import PREFIX, send_call, send_files, upload
 from sightline.cloud.logs import ENDPOINTS, Line, Tail
 from sightline.cloud.naming import MAX_NAME, plain_name
@@ -23,6 +23,9 @@ from sightline.cloud.requests import Surroundings
 from sightline.cloud.shapes import Call, require_valid
 from sightline.errors import RunError, SightlineError, nearest
 from sightline.storage import is_remote, write_json
+
+SCALING = "application-autoscaling"
+"""The service that counts machines."""
 
 IMAGE_VARIABLE, REPOSITORY = "SIGHTLINE_SERVE_IMAGE", "sightline-serve"
 
@@ -149,9 +152,14 @@ def plan_deploy(account: Account, asked: Asked, environ: Mapping[str, str], say:
     now = describe(account, asked.name)
     require_changeable(asked.name, now or {})
     change = now is None or now["EndpointConfigName"] != config_name
-    calls = (
-        [*made, *(new if now is None else update_calls(asked.name, config_name, surroundings, tuple(names)))] if change else []
-    )
+    calls: list[Call] = []
+    if now is None:
+        calls = [*made, *new]
+    elif change:
+        updates, notes = update_calls(account, asked, now, config, surroundings)
+        calls, warnings = [*made, *updates], [*warnings, *notes]
+    else:
+        warnings += other_weights(asked, now)
     return Plan(
         name=asked.name,
         config=config_name,
@@ -182,14 +190,64 @@ def require_alike(asked: Asked) -> None:
             raise SightlineError(f"--variant {one.name}", what, "Give models of the same classes, in the same order.")
 
 
-def update_calls(name: str, config: str, surroundings: Surroundings, variants: tuple[str, ...]) -> list[Call]:
-    """Another configuration for an endpoint that is there, undone when answers of 5xx ring the alarm of a variant."""
-    update = hosting.update_request(name, config, [hosting.alarm_name(name, variant) for variant in variants])
-    alarms = [hosting.alarm_request(name, surroundings, variant) for variant in variants]
-    return [
-        *(Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in alarms),
+def update_calls(
+    account: Account, asked: Asked, now: Mapping[str, Any], config: Mapping[str, Any], surroundings: Surroundings
+) -> tuple[list[Call], list[str]]:
+    """(another configuration for an endpoint that is there, what to tell of it).
+
+    It is undone when answers of 5xx ring the alarm of a variant. The platform refuses other machines for a variant that scales,
+    so that is ended before, and begun again by `scaling_calls`; one that goes on scaling keeps its number of machines.
+    """
+    name, method = asked.name, account.client("sagemaker").describe_endpoint_config
+    before = send(method, name, "sagemaker:DescribeEndpointConfig", EndpointConfigName=now["EndpointConfigName"])
+    machines, wanted = machines_of(before), machines_of(config)
+    scaled = scaled_variants(account, name)
+    moved = [one for one in scaled if one not in wanted or wanted[one] != machines.get(one)]
+    names = [hosting.alarm_name(name, variant) for variant in wanted]
+    update = hosting.update_request(name, config["EndpointConfigName"], names, keep_counts=bool(scaled) and not moved)
+    calls = [
+        *(Call(SCALING, "DeregisterScalableTarget", hosting.scaled(name, variant)) for variant in moved),
+        *(Call("cloudwatch", "PutMetricAlarm", hosting.alarm_request(name, surroundings, variant)) for variant in wanted),
         Call("sagemaker", "UpdateEndpoint", update),
     ]
+    require_valid(calls)
+    told = {True: "does not scale any more on its other machines", False: "goes on scaling as it was asked for before"}
+    return calls, [f"{name} {told[bool(moved)]}: --scale is not given"] if scaled and asked.scale is None else []
+
+
+def machines_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """{variant: its instance type}, empty for a serverless one."""
+    return {str(one["VariantName"]): str(one.get("InstanceType", "")) for one in config["ProductionVariants"]}
+
+
+def scaled_variants(account: Account, name: str) -> list[str]:
+    """The variants of an endpoint whose machines autoscaling counts; also of one that is gone.
+
+    Raises:
+        SightlineError, RunError: they cannot be looked at.
+    """
+    begins = f"endpoint/{name}/variant/"
+    try:
+        pages = account.client(SCALING).get_paginator("describe_scalable_targets").paginate(ServiceNamespace="sagemaker")
+        found = [str(target["ResourceId"]) for page in pages for target in page["ScalableTargets"]]
+    except Exception as error:
+        raise failure(error, name, f"{SCALING}:DescribeScalableTargets") from error
+    return [resource.removeprefix(begins) for resource in found if resource.startswith(begins)]
+
+
+def other_weights(asked: Asked, now: Mapping[str, Any]) -> list[str]:
+    """What to tell of an endpoint whose requests `cloud weights` has shared out otherwise: that stays, it was on purpose."""
+    wanted = {hosting.VARIANT: 1.0, **{one.name: one.weight for one in asked.beside}}
+    found = {
+        str(one["VariantName"]): float(one.get("DesiredWeight", one.get("CurrentWeight", 1)))
+        for one in now["ProductionVariants"]
+    }
+    if len(wanted) < 2 or found == wanted:
+        return []
+    words = " ".join(f"{name}={weight:g}" for name, weight in wanted.items())
+    shown = ", ".join(f"{name} {weight:g}" for name, weight in found.items())
+    told = f"its variants have other weights now, which stay ({shown})"
+    return [f"{told}; for those of this command: sightline cloud weights {asked.name} {words}"]
 
 
 def placed(given: str, base: str) -> tuple[str, dict[Path, str], str]:
@@ -249,12 +307,11 @@ def scaling_calls(asked: Asked) -> list[Call]:
         return []
     if asked.serverless_mb:
         raise SightlineError("--scale", "serverless endpoints scale by themselves", "Leave it out.")
-    service = "application-autoscaling"
     calls = []
     for variant in (hosting.VARIANT, *(one.name for one in asked.beside)):
         target = hosting.scaling_target_request(asked.name, *asked.scale, variant)
         policy = hosting.scaling_policy_request(asked.name, asked.per_minute, variant)
-        calls += [Call(service, "RegisterScalableTarget", target), Call(service, "PutScalingPolicy", policy)]
+        calls += [Call(SCALING, "RegisterScalableTarget", target), Call(SCALING, "PutScalingPolicy", policy)]
     return calls
 
 

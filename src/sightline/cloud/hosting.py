@@ -136,8 +136,11 @@ def endpoint_request(name: str, config: str, surroundings: Surroundings) -> dict
     }
 
 
-def update_request(name: str, config: str, alarms: Sequence[str] = ()) -> dict[str, Any]:
-    """UpdateEndpoint: new machines beside the old ones, which go when all is well; any alarm brings them back."""
+def update_request(name: str, config: str, alarms: Sequence[str] = (), *, keep_counts: bool = False) -> dict[str, Any]:
+    """UpdateEndpoint: new machines beside the old ones, which go when all is well; any alarm brings them back.
+
+    keep_counts: as many machines as there are now, which autoscaling has found; the shares of requests are the new ones
+    """
     deployment: dict[str, Any] = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 300 if alarms else 0},
@@ -146,7 +149,12 @@ def update_request(name: str, config: str, alarms: Sequence[str] = ()) -> dict[s
     }
     if alarms:
         deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": alarm} for alarm in alarms]}
-    return {"EndpointName": name, "EndpointConfigName": config, "DeploymentConfig": deployment}
+    kept = {
+        "RetainAllVariantProperties": True,
+        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DesiredWeight"}],
+    }
+    asked = {"EndpointName": name, "EndpointConfigName": config, "DeploymentConfig": deployment}
+    return {**asked, **kept} if keep_counts else asked
 
 
 def scaling_target_request(endpoint: str, least: int, most: int, variant: str = VARIANT) -> dict[str, Any]:

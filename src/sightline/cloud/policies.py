@@ -124,7 +124,7 @@ def deploying(scope: Scope) -> list[Statement]:
 
 
 def scaling() -> list[Statement]:
-    actions = ["RegisterScalableTarget", "PutScalingPolicy"]
+    actions = ["RegisterScalableTarget", "PutScalingPolicy", "DescribeScalableTargets", "DeregisterScalableTarget"]
     service = {"iam:AWSServiceName": "sagemaker.application-autoscaling.amazonaws.com"}
     return [
         allow([f"application-autoscaling:{action}" for action in actions], "*"),
