@@ -7,11 +7,12 @@ SHARED ?= ../shared
 PROCESSES ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs docs-serve accept images benchmark release clean
+.PHONY: help demo test lint docs docs-serve notebooks accept images benchmark release clean
 
 help:
 	@echo "make demo       labels to a served detector, on a small set that it draws itself (about 4 minutes on two cores)"
 	@echo "make test       style, types, import rules and all tests"
+	@echo "make notebooks  every notebook run from top to bottom, its output kept (a quarter of an hour on two cores)"
 	@echo "make accept     black-box checks of the installed command against reference data in $(SHARED)"
 	@echo "make images     the container images built and run for real (root, buildah, debootstrap; half an hour, 40 GB of disk)"
 	@echo "make docs       the documentation as a site, into site/; make docs-serve shows it on http://127.0.0.1:8000"
@@ -51,6 +52,10 @@ test: lint
 		&& { apt-get install -qq -y chromium >/dev/null 2>&1 \
 			|| { apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null 2>&1; }; } || true
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+
+notebooks: $(VENV)/.test
+	$(BIN)/python notebooks/execute.py
+	$(BIN)/ruff format --quiet notebooks
 
 accept: $(VENV)/.test
 	$(BIN)/python $(SHARED)/accept/parity.py --sightline $(BIN)/sightline

@@ -5,8 +5,10 @@ What will run remotely can be tried in a minute, without Docker and without an a
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,12 +99,7 @@ def train(
         [sys.executable, "-m", "sightline.containers.train"],
         env={**os.environ, **(environ or {}), ROOT_VARIABLE: str(opt_ml.root)},
     )
-    while True:
-        try:
-            code = process.wait()
-            break
-        except KeyboardInterrupt:  # the terminal has sent it to the entry point, too, which saves
-            continue
+    code = ended(process)
     if code == Interrupted.exit_code:
         raise Interrupted(opt_ml.root, "was asked to end, and what there is is saved", "Go on with the same command.")
     if code:
@@ -122,11 +119,25 @@ def serve(root: Path, model: str | Path, *, port: int = 8080, environ: Mapping[s
         [sys.executable, "-m", "sightline.containers.serve"],
         env={**os.environ, **(environ or {}), ROOT_VARIABLE: str(opt_ml.root), "SAGEMAKER_BIND_TO_PORT": str(port)},
     )
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the server has got it, too, and answers what it has accepted
-            continue
+    return ended(process)
+
+
+def ended(process: "subprocess.Popen[bytes]") -> int:
+    """The exit code of an entry point, which alone decides when it ends: it saves, or answers what it has accepted.
+
+    Ctrl-C reaches it from the terminal; SIGTERM, which only this process gets, is passed on. Only a main thread can listen.
+    """
+    listens = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate()) if listens else None
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+    finally:
+        if listens:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def lay_out_model(root: Path, model: str | Path) -> OptMl:
