@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
+from sightline import storage
 from sightline.cli import cloud as command
 from sightline.cli.main import main
 from sightline.cloud import jobs, transforms
@@ -178,13 +179,16 @@ def keys(account: Account, bucket: str) -> list[str]:
     return [entry["Key"] for entry in found]
 
 
-IAM = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket", "PutPublicAccessBlock": "PutBucketPublicAccessBlock"}
+IAM = {
+    "HeadBucket": "ListBucket", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+}  # fmt: skip
 """S3's operations whose permission is called otherwise."""
 
 
 @contextmanager
 def asked_for(account: Account) -> Iterator[set[str]]:
-    """The permissions that the account's clients need inside the block."""
+    """The permissions that the account's clients need inside the block, and the one that sends and fetches files."""
     found: set[str] = set()
 
     def note(model: Any, **_: object) -> None:
@@ -194,6 +198,7 @@ def asked_for(account: Account) -> Iterator[set[str]]:
     clients = [
         account.client(name) for name in ("iam", "s3", "ecr", "logs", "sagemaker", "cloudwatch", "application-autoscaling")
     ]
+    clients.append(storage.store().client)
     for client in clients:
         client.meta.events.register("before-call", note)
     yield found

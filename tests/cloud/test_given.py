@@ -14,7 +14,7 @@ from sightline.containers.opt_ml import Channel
 from sightline.dataset.folder import open_part
 from sightline.errors import DatasetError
 
-from .conftest import Run, keys
+from .conftest import Run, asked_for, keys
 
 READING = ["--label-attribute", "job", "--rename", "bolt=screw", "--drop", "dust", "--on-duplicate", "last"]
 DIVIDING = ["--fractions", "train=0.5", "val=0.5", "--split-seed", "3", "--group-by", "prefix:1"]
@@ -50,6 +50,9 @@ def test_label_files_go_with_their_pictures(
     assert set(places) == {"training", "images"}
     sent = {f"s3://{account.default_bucket}/{key}" for key in keys(account, account.default_bucket)}
     assert sent == {f"{places['training']}labels.manifest", *(f"{places['images']}{number}.jpg" for number in range(8))}
+    with asked_for(account) as rights:
+        assert sightline("train", "--data", manifest, "--images", pictures, "--no-wait")[0] == 0
+    assert "s3:PutObject" not in rights, "nothing has changed"
     pictures.joinpath("labels.manifest").write_bytes(manifest.read_bytes())
     code, out, err = sightline("train", "--data", pictures, "--dry-run")  # both in one folder
     assert code == 0, err

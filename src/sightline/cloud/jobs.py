@@ -190,13 +190,13 @@ def send_files(account: Account, bucket: str, own_tags: Mapping[str, str], uploa
 
 
 def upload(here: Path, there: str) -> None:
-    """A file, or what changed of a folder."""
+    """A file or a folder, as far as it changed."""
     from sightline.s3 import address, uploads
 
     target = address.parse(there)
     if here.is_dir():
         uploads.upload_folder(store(), here, target)
-    else:
+    elif not uploads.unchanged(store(), {target: here}):
         uploads.upload(store(), {target: here})
 
 
