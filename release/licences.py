@@ -1,6 +1,6 @@
 """Write the table of docs/licences.md from what is installed here.
 
-    pip install -e '.[test,infra,docs]' && python release/licences.py
+    pip install -e '.[test,toolkit,infra,docs]' && python release/licences.py
 
 Every package that the core or an extra names, and all that those bring along, with the licence that it states of itself.
 Of the tools for tests and documentation only those that are named: nothing of them reaches a user.
@@ -77,7 +77,7 @@ def licence_of(found: importlib.metadata.PackageMetadata) -> str:
     if stated:
         return str(stated)
     classifiers = [text.rpartition(" :: ")[2] for text in found.get_all("Classifier") or () if text.startswith("License ::")]
-    classifiers = [text for text in classifiers if text != "DFSG approved"]
+    classifiers = [text for text in classifiers if text not in ("DFSG approved", "OSI Approved")]  # these name none
     if classifiers:
         return " and ".join(SPDX.get(text, text) for text in classifiers)
     text = (found.get("License") or "").strip()

@@ -67,7 +67,9 @@ def build(source: Path, target: Path, *, epoch: int, kinds: Iterable[str] = ("sd
     environ = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
     words = [word for kind in kinds for word in ("-t", kind)]
     command = [sys.executable, "-m", "hatchling", "build", *words, "-d", str(target)]
-    subprocess.run(command, cwd=source, env=environ, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=source, env=environ, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: hatchling cannot build {source}:\n{done.stdout}{done.stderr}")
 
 
 def built(folder: Path) -> Packages:

@@ -50,6 +50,9 @@ def test_no_package_asks_for_a_users_own_code(listed: dict[str, str]) -> None:
     [
         pytest.param({"License-Expression": "MIT OR Apache-2.0", "License": "MIT"}, "MIT OR Apache-2.0", id="expression"),
         pytest.param({"Classifier": "License :: OSI Approved :: Apache Software License"}, "Apache-2.0", id="classifier"),
+        pytest.param(
+            {"Classifier": "License :: OSI Approved", "License": "Apache-2.0"}, "Apache-2.0", id="no classifier's name"
+        ),
         pytest.param({"License": "BSD 3\nCopyright ..."}, "BSD-3-Clause", id="text"),
         pytest.param({}, "?", id="nothing"),
     ],
