@@ -159,3 +159,8 @@ def test_the_list_of_what_to_install_is_the_packages_own() -> None:
     core = [line for line in project["dependencies"] if not re.match(r"torch(vision)?\b", line)]
     assert listed == [*core, *extras["serve"], *extras["onnx"]]
     assert len(core) == len(project["dependencies"]) - 2
+    dockerfile = (REPOSITORY / "containers" / "serve-onnx.Dockerfile").read_text(encoding="utf-8")
+    installed = re.search(r"pip install --constraint \S+ \\\n\s+(.+?) \"\$\{RUNTIME\}\"", dockerfile)
+    assert installed, "the image for serving alone has fewer: nothing there reads label files"
+    names = {re.split(r"[<>=]", line)[0].lower() for line in listed} | {"boto3"}
+    assert set(installed[1].split()) <= names

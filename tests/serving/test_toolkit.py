@@ -200,6 +200,12 @@ def test_gpus_that_are_not_there_are_not_asked_for() -> None:
     assert (toolkit.device_of(1), toolkit.device_of(None), toolkit.device_of(-1)) == (expected, "auto", "auto")
 
 
+def test_without_torch_a_gpus_number_means_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle with a graph in a model server of images without torch."""
+    monkeypatch.setattr(toolkit.importlib.util, "find_spec", lambda name: None)
+    assert toolkit.device_of(0) == "auto"
+
+
 INSTALLED_THERE = """
 import sys
 for name in ("typer", "rich", "click", "hotcoco", "shapely", "jinja2", "uvicorn", "boto3", "botocore"):

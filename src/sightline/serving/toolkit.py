@@ -6,6 +6,7 @@ more than it needs is its context, which holds the request's headers. Requests, 
 toolkit would send the stack trace to the client.
 """
 
+import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -77,10 +78,12 @@ def model_fn(model_dir: str, context: Context | None = None) -> Model:
 
 
 def device_of(gpu: object) -> str:
-    """Model servers number their workers' GPUs, also on machines that have none: without CUDA the number means nothing."""
+    """Model servers number their workers' GPUs, also where there are none: without CUDA or torch the number means nothing."""
+    if not isinstance(gpu, int | str) or not str(gpu).isdecimal() or importlib.util.find_spec("torch") is None:
+        return "auto"
     import torch
 
-    return f"cuda:{gpu}" if isinstance(gpu, int | str) and str(gpu).isdecimal() and torch.cuda.is_available() else "auto"
+    return f"cuda:{gpu}" if torch.cuda.is_available() else "auto"
 
 
 def input_fn(body: bytes | bytearray | str | None, content_type: str | None, context: Context | None = None) -> Posted:
