@@ -97,17 +97,31 @@ def main(words: list[str]) -> None:
     names = sorted(path.stem for path in HERE.glob("*.ipynb"))
     parser = argparse.ArgumentParser(description="Run the notebooks and keep their output.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as Python writes it")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter, as Python writes it; of several notebooks those that have it get it",
+    )
     parser.add_argument("--to", type=Path, metavar="DIR", help="where notebooks with other parameters are kept")
     given = parser.parse_args(words)
     wrong = sorted(set(given.names) - set(names))
     if wrong:
         parser.error(f"no notebook {', '.join(wrong)}. Known: {', '.join(names)}")
     values = {name: ast.literal_eval(value) for name, _, value in (word.partition("=") for word in given.set)}
-    for name in given.names or names:
+    notebooks = {name: nbformat.read(HERE / f"{name}.ipynb", as_version=4) for name in given.names or names}
+    known = {name: parameters(notebook) for name, notebook in notebooks.items()}
+    unknown = sorted(name for name in values if not any(name in own for own in known.values()))
+    if unknown:
+        parser.error(
+            f"no notebook has a parameter {', '.join(unknown)}. Known: {', '.join(sorted(set().union(*known.values())))}"
+        )
+    for name, notebook in notebooks.items():
         path = HERE / f"{name}.ipynb"
         print(path.name, flush=True)
-        done = execute(with_parameters(nbformat.read(path, as_version=4), values), HERE)
+        own = {parameter: value for parameter, value in values.items() if parameter in known[name]}
+        done = execute(with_parameters(notebook, own), HERE)
         to = given.to or (None if values else HERE)
         if to is not None:
             to.mkdir(parents=True, exist_ok=True)
