@@ -4,6 +4,7 @@ The repository's root is the source folder, so that links between files are the 
 link to a file that is no page (a script, a table of prices) gives that file itself. Nothing comes from another host.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -54,9 +55,19 @@ pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
 
+LINK = re.compile(r"\[([^\[\]]+)\]\(([^()#:\s]+)\)")
+"""A link to a file or folder of the repository."""
+
+
+def without_folders(text: str, folder: Path) -> str:
+    """The Markdown of a page in `folder`, with links to folders, which a site does not list, as plain words."""
+    return LINK.sub(lambda found: found[1] if (folder / found[2]).is_dir() else found[0], text)
+
+
 def read(app: Sphinx, page: str, source: list[str]) -> None:
     """Sphinx's `source-read`: what a page becomes before it is parsed."""
     path = Path(app.env.doc2path(page))
+    source[0] = without_folders(source[0], path.parent)
     if path.suffix == ".ipynb":
         source[0] = as_markdown(source[0])
     elif page == root_doc:

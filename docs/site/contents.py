@@ -38,5 +38,5 @@ def tables(root: Path) -> str:
         found = pages(root, caption)
         if found:
             lines = "\n".join(f"/{page}" for page in found)
-            parts.append(f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n")
+            parts.append(f"\n```{{toctree}}\n:hidden:\n:titlesonly:\n:maxdepth: 1\n:caption: {caption}\n\n{lines}\n```\n")
     return "".join(parts)
