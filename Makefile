@@ -46,11 +46,15 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# The browser test wants Debian's chromium; it is installed where that can be done, and the test is skipped where it cannot.
+# The browser test wants Debian's chromium, the CDK app Node; they are installed where that can be done, and the tests are skipped
+# where it cannot.
 test: lint
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& { apt-get install -qq -y chromium >/dev/null 2>&1 \
 			|| { apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null 2>&1; }; } || true
+	@command -v node >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& { apt-get install -qq -y nodejs >/dev/null 2>&1 \
+			|| { apt-get update -qq && apt-get install -qq -y nodejs; } >/dev/null 2>&1; }; } || true
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 notebooks: $(VENV)/.test

@@ -166,7 +166,7 @@ def template(stack: Stack) -> Data:
             {
                 **endpoint_properties(stack),
                 "EndpointConfigName": get("Config", "EndpointConfigName"),
-                "DeploymentConfig": deployment(list(alarms)),
+                **updating(list(alarms), asked.scale is not None),
             },
         ),
         **scaling_resources(asked),
@@ -205,11 +205,16 @@ def endpoint_properties(stack: Stack) -> Data:
     return request
 
 
-def deployment(alarms: Sequence[str]) -> Data:
-    """As UpdateEndpoint has it: new machines beside the old ones, which stay when one of the alarms rings."""
-    config: Data = hosting.update_request("", "", alarms)["DeploymentConfig"]
-    config["AutoRollbackConfiguration"]["Alarms"] = [{"AlarmName": {"Ref": alarm}} for alarm in alarms]
-    return config
+def updating(alarms: Sequence[str], scales: bool) -> Data:
+    """As UpdateEndpoint has it: new machines beside the old ones, which stay when one of the alarms rings.
+
+    scales: as many machines as autoscaling has found
+    """
+    request = hosting.update_request("", "", alarms, keep_counts=scales)
+    rollback = {"Alarms": [{"AlarmName": {"Ref": alarm}} for alarm in alarms]}
+    deployment = {**request.pop("DeploymentConfig"), "AutoRollbackConfiguration": rollback}
+    del request["EndpointName"], request["EndpointConfigName"]
+    return {"DeploymentConfig": deployment, **request}
 
 
 def alarm_properties(stack: Stack) -> dict[str, Data]:
