@@ -104,6 +104,12 @@ def work(world: "World", account: Account) -> None:
     def transformed(parsed: dict[str, Any], **_: object) -> None:
         platform.transform(account, parsed["TransformJobArn"].rpartition("/")[2], world.server())
 
+    def known(params: dict[str, Any], **_: object) -> None:  # moto's machines end with those of 2020
+        for variant in params["ProductionVariants"]:
+            if "InstanceType" in variant:
+                variant["InstanceType"] = "ml.m5.xlarge"
+
+    client.meta.events.register("provide-client-params.sagemaker.CreateEndpointConfig", known)
     client.meta.events.register("after-call.sagemaker.CreateTrainingJob", trained)
     client.meta.events.register("after-call.sagemaker.CreateTransformJob", transformed)
 
@@ -138,6 +144,9 @@ def equip(world: "World", text: str) -> None:
                 "cloud", "deploy", str(world.store.bundle), "--name", name, "--instance-type", "ml.g5.xlarge"
             )
             assert done.code == 0, done.err
+    for name in re.findall(r"sightline cloud deploy .*--name ([\w-]+)", text):  # moto cannot update an endpoint
+        with suppress(ClientError):
+            sagemaker.delete_endpoint(EndpointName=name)
     for name in MODEL.findall(text):
         sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role)
     for name in set(JOB.findall(text)) - {
