@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -110,21 +110,12 @@ def train(
             hyperparameters=hyperparameters,
             machines=Machines(instance_type, instance_count, volume, spot, max_runtime, max_wait, keep_alive),
             files=files,
-            image=image,
-            role=role,
-            bucket=bucket,
-            subnets=listed(subnets),
-            security_groups=listed(security_groups),
-            kms_key=kms_key,
-            own_tags=own_tags(tag),
+            **placed(image, role, bucket, subnets, security_groups, kms_key, tag),
             input_mode="FastFile" if fast_file else "File",
             pictures=images,
         )
         plan = jobs.plan_training(account, asked, os.environ, datetime.now(UTC), note)
-        for line in plan.warnings:
-            note(f"note: {line}")
-        if dry_run:
-            show_plan(plan)
+        if announced(plan, dry_run):
             return
         jobs.submit(account, plan, note)
     if not wait:
@@ -294,10 +285,41 @@ def open_account() -> "Account":
     return open_from(os.environ)
 
 
-def show_plan(plan: "Plan | DeployPlan") -> None:
-    """What would be made, complete, as JSON on stdout."""
-    print(json.dumps(plan.as_dict(), indent=2, ensure_ascii=False, default=str), flush=True)
-    note("nothing was made (--dry-run)")
+def announced(plan: "Plan | DeployPlan", dry_run: bool, *more: str) -> bool:
+    """Whether that is all: notes are told, and of a dry run what would be made, complete, as JSON on stdout."""
+    for line in (*plan.warnings, *more):
+        note(f"note: {line}")
+    if dry_run:
+        print(json.dumps(plan.as_dict(), indent=2, ensure_ascii=False, default=str), flush=True)
+        note("nothing was made (--dry-run)")
+    return dry_run
+
+
+class Placed(TypedDict):
+    """On whose behalf and where: what every command that makes something takes alike."""
+
+    image: str
+    role: str
+    bucket: str
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...]
+    kms_key: str
+    own_tags: dict[str, str]
+
+
+def placed(
+    image: str, role: str, bucket: str, subnets: str, security_groups: str, kms_key: str, tag: list[str] | None
+) -> Placed:
+    """These options as an `Asked` has them."""
+    return Placed(
+        image=image,
+        role=role,
+        bucket=bucket,
+        subnets=listed(subnets),
+        security_groups=listed(security_groups),
+        kms_key=kms_key,
+        own_tags=own_tags(tag),
+    )
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -23,9 +23,8 @@ from sightline.cli.cloud import (
     ServeImage,
     Subnets,
     Tags,
-    listed,
-    own_tags,
-    show_plan,
+    announced,
+    placed,
 )
 from sightline.cli.console import here, log_to_stderr, note, show
 
@@ -121,21 +120,12 @@ def deploy(
             ami=ami,
             scale=scale,
             per_minute=per_minute,
-            image=image,
-            role=role,
-            bucket=bucket,
-            subnets=listed(subnets),
-            security_groups=listed(security_groups),
-            kms_key=kms_key,
-            own_tags=own_tags(tag),
+            **placed(image, role, bucket, subnets, security_groups, kms_key, tag),
             beside=beside,
         )
         plan = deploys.plan_deploy(account, asked, os.environ, note)
         note(price_line(asked, account.region))
-        for line in (*plan.warnings, *filter(None, [drivers.doubt(instance_type, cuda)])):
-            note(f"note: {line}")
-        if dry_run:
-            show_plan(plan)
+        if announced(plan, dry_run, *filter(None, [drivers.doubt(instance_type, cuda)])):
             return
         deploys.carry_out(account, plan, note)
     ready(account, plan, wait)

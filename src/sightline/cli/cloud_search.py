@@ -28,8 +28,7 @@ from sightline.cli.cloud import (
     Tags,
     TrainImage,
     Volume,
-    listed,
-    own_tags,
+    placed,
 )
 from sightline.cli.cloud_given import files_of, given_options, has_parts, pictures_here
 from sightline.cli.console import here, log_to_stderr, note, show
@@ -114,23 +113,14 @@ def tune(
             hyperparameters=hyperparameters,
             machines=Machines(instance_type, instance_count, volume, spot, max_runtime, max_wait),
             files=files,
-            image=image,
-            role=role,
-            bucket=bucket,
-            subnets=listed(subnets),
-            security_groups=listed(security_groups),
-            kms_key=kms_key,
-            own_tags=own_tags(tag),
+            **placed(image, role, bucket, subnets, security_groups, kms_key, tag),
             input_mode="FastFile" if fast_file else "File",
             pictures=images,
         )
         seed = int(str(given["seed"])) if "seed" in given else None
         asked = searches.Asked(training, found.ranges, metric, trials, parallel, strategy, prune, seed, tuple(warm_start or ()))
         plan = searches.plan_search(account, asked, os.environ, datetime.now(UTC), note)
-        for line in plan.warnings:
-            note(f"note: {line}")
-        if dry_run:
-            cloud.show_plan(plan)
+        if cloud.announced(plan, dry_run):
             return
         jobs.submit(account, plan, note)
     if not wait:

@@ -24,8 +24,7 @@ from sightline.cli.cloud import (
     ServeImage,
     Subnets,
     Tags,
-    listed,
-    own_tags,
+    placed,
 )
 from sightline.cli.console import log_to_stderr, note, show
 
@@ -91,20 +90,11 @@ def transform(
             at_once=concurrent,
             ami=ami,
             environment=pairs(environment),
-            image=image,
-            role=role,
-            bucket=bucket,
-            subnets=listed(subnets),
-            security_groups=listed(security_groups),
-            kms_key=kms_key,
-            own_tags=own_tags(tag),
+            **placed(image, role, bucket, subnets, security_groups, kms_key, tag),
         )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sightline-")))
         plan = transforms.plan_transform(account, asked, os.environ, datetime.now(UTC), folder, note)
-        for line in plan.warnings:
-            note(f"note: {line}")
-        if dry_run:
-            cloud.show_plan(plan)
+        if cloud.announced(plan, dry_run):
             return
         transforms.submit(account, plan, note)
     if not wait:
