@@ -54,12 +54,12 @@ ASLEEP_S = 0.3
 """Until threads of another library, which wait for work, do not spin any more."""
 
 
-def configuration(height: int, width: int) -> Config:
-    """R50-FPN with strides, RoIAlign and thresholds as torchvision has them."""
+def configuration(height: int, width: int, depth: int = 50) -> Config:
+    """R50-FPN, or R101-FPN, with strides, RoIAlign and thresholds as torchvision has them."""
     words = f"""MODEL.RESNETS.STRIDE_IN_1X1 False  INPUT.MIN_SIZE_TEST {min(height, width)}
         INPUT.MAX_SIZE_TEST {max(height, width)}  MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.05  MODEL.DEVICE cpu
         MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign  MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO 2"""
-    return load("COCO-Detection/faster_rcnn_R_50_FPN_3x", ["MODEL.WEIGHTS", "", *words.split()])
+    return load(f"COCO-Detection/faster_rcnn_R_{depth}_FPN_3x", ["MODEL.WEIGHTS", "", *words.split()])
 
 
 def a_picture(height: int, width: int) -> Image:

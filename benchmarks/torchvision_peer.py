@@ -1,11 +1,12 @@
-"""torchvision's R50-FPN with weights of ours, for comparisons. It knows nothing of Sightline but the names in them."""
+"""torchvision's R50-FPN and R101-FPN with weights of ours, for comparisons. It knows of Sightline the names in them alone."""
 
 import re
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
-from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 NAMES = (
     (r"^backbone\.bottom_up\.(stem\.)?", "backbone.body."),
@@ -36,11 +37,16 @@ def in_torchvision(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     return name, tensor
 
 
-def r50_fpn(min_size: int, max_size: int, classes: int, state: Mapping[str, Tensor]) -> FasterRCNN:
-    """torchvision's R50-FPN with the weights of Detectron2's and its mean. min_size, max_size: pixels it resizes to."""
-    model = fasterrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
+def r50_fpn(min_size: int, max_size: int, classes: int, state: Mapping[str, Tensor], depth: int = 50) -> FasterRCNN:
+    """torchvision's R50-FPN with the weights of Detectron2's and its mean. min_size, max_size: pixels it resizes to.
+
+    depth: 101 is built of the same parts
+    """
+    backbone = resnet_fpn_backbone(
+        backbone_name=f"resnet{depth}", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
+    )  # what fasterrcnn_resnet50_fpn calls
+    model = FasterRCNN(
+        backbone,
         num_classes=classes + 1,
         min_size=min_size,
         max_size=max_size,

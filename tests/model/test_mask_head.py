@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from torchvision.models.detection.roi_heads import maskrcnn_loss
 
 from sightline.geometry.masks import Mask, Outlines, decode, rasterise
-from sightline.model.mask_head import THRESHOLD, MaskHead, mask_grids, paste, pasted
+from sightline.model.mask_head import THRESHOLD, MaskHead, mask_grids, pasted
 from sightline.records import ImageSize
 
 SIZE = ImageSize(60, 80)
@@ -170,14 +170,14 @@ def test_painting_the_box_is_painting_the_picture(kind: str) -> None:
 
 
 def test_a_full_grid_covers_the_pixels_whose_centres_are_in_the_box() -> None:
-    mask = decode(paste(torch.ones(28, 28), torch.tensor([10.4, 5.6, 20.4, 12.6]), SIZE))
+    mask = decode(pasted(torch.ones(1, 28, 28), torch.tensor([[10.4, 5.6, 20.4, 12.6]]), SIZE)[0])
     rows, columns = mask.nonzero()
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (6, 12, 10, 19)
     assert mask.sum() == 7 * 10
 
 
 def test_an_empty_grid_covers_nothing() -> None:
-    assert not decode(paste(torch.zeros(28, 28), torch.tensor([0.0, 0, 80, 60]), SIZE)).any()
+    assert not decode(pasted(torch.zeros(1, 28, 28), torch.tensor([[0.0, 0, 80, 60]]), SIZE)[0]).any()
 
 
 def test_nothing_to_paint() -> None:
@@ -188,5 +188,5 @@ def test_what_a_box_filling_object_is_drawn_as_paints_it_again() -> None:
     """A mask grown to its box and back: a grid of the object drawn in its box paints the object."""
     outlines = rectangle(10, 8, 50, 40)
     grid = mask_grids([outlines], boxes((10, 8, 50, 40)), 28)[0].float()
-    found = decode(paste(grid, torch.tensor([10.0, 8, 50, 40]), SIZE))
+    found = decode(pasted(grid[None], torch.tensor([[10.0, 8, 50, 40]]), SIZE)[0])
     np.testing.assert_array_equal(found, rasterise(outlines, SIZE))

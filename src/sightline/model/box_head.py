@@ -136,11 +136,9 @@ class Selection:
     def __call__(self, scores: Tensor, boxes: Tensor, size: ImageSize) -> Found:
         """scores: (P, K + 1), background last; boxes: (P, K*4), or (P, 4) where all classes share one."""
         finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
-        if not finite.all():
-            scores, boxes = scores[finite], boxes[finite]
         scores = scores[:, :-1]
         boxes = clip(boxes.view(len(boxes), boxes.shape[1] // 4, 4), *size)  # (P, K or 1, 4)
-        rows, labels = (scores > self.score_threshold).nonzero().unbind(1)
+        rows, labels = ((scores > self.score_threshold) & finite[:, None]).nonzero().unbind(1)
         found = boxes[rows, 0] if boxes.shape[1] == 1 else boxes[rows, labels]
         kept_scores = scores[rows, labels]
         keep = batched_nms(found, kept_scores, labels, self.nms_iou)[: self.max_detections]

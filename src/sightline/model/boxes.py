@@ -28,14 +28,21 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    """(..., 4) boxes moved inside the picture."""
-    limits = boxes.new_tensor([width, height, width, height])
-    return torch.minimum(boxes.clamp(min=0), limits)
+    """(..., 4) boxes moved inside the picture. No numbers go to a GPU for it, which would wait for them."""
+    inside = boxes.clamp(min=0)
+    inside[..., 0::2].clamp_(max=width)
+    inside[..., 1::2].clamp_(max=height)
+    return inside
 
 
 def nonempty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
     """(N,) whether both sides are longer than `min_side` pixels."""
     return (boxes[:, 2] - boxes[:, 0] > min_side) & (boxes[:, 3] - boxes[:, 1] > min_side)
+
+
+def places(chosen: Tensor) -> Tensor:
+    """(N,) booleans -> indices of the true ones. Rows of several tensors taken by these wait for a GPU once, not each time."""
+    return chosen.nonzero().squeeze(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ConfigError
-from sightline.model.boxes import clip, nonempty
+from sightline.model.boxes import clip, nonempty, places
 from sightline.model.instances import Found, Targets
 from sightline.records import ImageSize
 
@@ -58,7 +58,10 @@ class Detector(nn.Module):
         width = -(-max(size.width for size in sizes) // step) * step
         batch = self.pixel_mean.new_zeros((len(images), 3, height, width))
         for row, image, size in zip(batch, images, sizes, strict=True):
-            row[:, : size.height, : size.width] = (image.to(self.device) - self.pixel_mean) / self.pixel_std
+            inside = row[:, : size.height, : size.width]
+            torch.sub(image.to(self.device), self.pixel_mean, out=inside).div_(
+                self.pixel_std
+            )  # in place: no copies of the picture
         return batch, sizes
 
     def extract(self, batch: Tensor) -> Features:
@@ -108,6 +111,9 @@ class Detector(nn.Module):
 def rescaled(found: Found, size: ImageSize, output: ImageSize) -> Found:
     """`found` in a picture of `size`, moved to one of `output` pixels; boxes that vanish there are dropped."""
     across, down = output.width / size.width, output.height / size.height
-    boxes = clip(found.boxes * found.boxes.new_tensor([across, down, across, down]), *output)
+    boxes = found.boxes.clone()
+    boxes[:, 0::2].mul_(across)
+    boxes[:, 1::2].mul_(down)
+    boxes = clip(boxes, *output)
     moved = Found(boxes, found.scores, found.labels, found.masks)
-    return moved.take(nonempty(boxes))
+    return moved.take(places(nonempty(boxes)))

@@ -3,6 +3,7 @@
 K: classes. N: boxes. M: cells on a side of a box's grid, twice what is pooled.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -88,13 +89,15 @@ def pasted(probabilities: Tensor, boxes: Tensor, size: ImageSize) -> tuple[Rle, 
     probabilities: (N, M, M); boxes: (N, 4) in the picture's pixels. Only the pixels of its box are computed for a mask, on the
     device where the probabilities are.
     """
-    return tuple(paste(grid, box, size) for grid, box in zip(probabilities, boxes, strict=True))
+    numbers = boxes.tolist()  # at once: a GPU would be waited for at each
+    return tuple(paste(grid, box, edges, size) for grid, box, edges in zip(probabilities, boxes, numbers, strict=True))
 
 
-def paste(grid: Tensor, box: Tensor, size: ImageSize) -> Rle:
+def paste(grid: Tensor, box: Tensor, edges: Sequence[float], size: ImageSize) -> Rle:
+    """edges: the numbers of `box`, here."""
     x1, y1, x2, y2 = box
-    left, top = (max(int(edge.floor()) - 1, 0) for edge in (x1, y1))
-    right, bottom = min(int(x2.ceil()) + 1, size.width), min(int(y2.ceil()) + 1, size.height)
+    left, top = (max(math.floor(edge) - 1, 0) for edge in edges[:2])
+    right, bottom = min(math.ceil(edges[2]) + 1, size.width), min(math.ceil(edges[3]) + 1, size.height)
     # -1 to 1 across the box at the pixels' centres, what grid_sample expects.
     xs = (torch.arange(left, right, device=box.device, dtype=torch.float32) + 0.5 - x1) / (x2 - x1) * 2 - 1
     ys = (torch.arange(top, bottom, device=box.device, dtype=torch.float32) + 0.5 - y1) / (y2 - y1) * 2 - 1

@@ -48,7 +48,8 @@ class Pooler(nn.Module):
         if len(features) == 1:
             return self.pool(features[0], rois, self.strides[0])
         levels = self.levels(rois[:, 1:])
-        places = [(levels == index).nonzero().squeeze(1) for index in range(len(features))]
+        counts = torch.stack([(levels == index).sum() for index in range(len(features))]).tolist()  # a GPU is waited for once
+        places = torch.split(levels.argsort(stable=True), counts)
         parts = [
             self.pool(feature, rois[place], stride)
             for feature, place, stride in zip(features, places, self.strides, strict=True)

@@ -47,10 +47,12 @@ def to_detections(found: Found, size: ImageSize) -> Detections:
     """The same on the CPU: numpy arrays, and masks as run lengths over the whole picture."""
     with torch.inference_mode():
         masks = None if found.masks is None else pasted(found.masks, found.boxes, size)
+        # in one piece: each copy waits for the GPU. float32 holds every label below 2**24.
+        numbers = torch.column_stack((found.boxes.float(), found.scores.float(), found.labels.float())).cpu().numpy()
     return Detections(
         size=size,
-        boxes=found.boxes.float().cpu().numpy(),
-        scores=found.scores.float().cpu().numpy(),
-        labels=found.labels.cpu().numpy().astype(np.int64),
+        boxes=numbers[:, :4].copy(),
+        scores=numbers[:, 4].copy(),
+        labels=numbers[:, 5].astype(np.int64),
         masks=masks,
     )

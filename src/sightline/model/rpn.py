@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from sightline.model.anchors import AnchorGrid
-from sightline.model.boxes import clip, nonempty, pairwise_iou
+from sightline.model.boxes import clip, nonempty, pairwise_iou, places
 from sightline.model.instances import Proposals, Targets
 from sightline.model.losses import BoxLoss
 from sightline.model.matching import IGNORE, Matcher, sample
@@ -162,11 +162,9 @@ class RPN(nn.Module):
         for picture, size in enumerate(sizes):
             found, scores, levels = all_boxes[picture], all_logits[picture], all_levels
             finite = torch.isfinite(found).all(dim=1) & torch.isfinite(scores)
-            if not finite.all():  # a device sync; training looks at the losses instead and stops there
-                found, scores, levels = found[finite], scores[finite], levels[finite]
             found = clip(found, *size)
-            large = nonempty(found, self.min_side_px)
-            found, scores, levels = found[large], scores[large], levels[large]
+            rows = places(finite & nonempty(found, self.min_side_px))
+            found, scores, levels = found[rows], scores[rows], levels[rows]
             keep = batched_nms(found, scores, levels, self.nms_iou)[: self.post_nms[mode]]
             chosen.append(Proposals(found[keep], scores[keep]))
         return chosen
