@@ -108,7 +108,7 @@ def class_of(name: str, definition: ast.ClassDef) -> str:
     for node in definition.body:
         if isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_"):
             field, kind = ast.unparse(node.target), ast.unparse(node.annotation)
-            default = f":value: {ast.unparse(node.value)}\n" if node.value else ""
+            default = f':value: "{ast.unparse(node.value)}"\n' if node.value else ""
             members.append(f"```{{py:attribute}} {field}\n{UNLISTED}:type: {kind}\n{default}```")
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and ast.get_docstring(node):
             is_property = any(ast.unparse(one) == "property" for one in node.decorator_list)
