@@ -1,8 +1,8 @@
 """Which detection finds which object: COCO's matching, once, as plain columns from which all other numbers are derived.
 
 The rules are pycocotools' (cocoeval.py, evaluateImg): at most 100 detections of a class in an image, or as asked; best score
-first, each takes the free object of its class that it overlaps most; a crowd is taken only where no object is left, by any number
-of detections, which then count neither as found nor as false.
+first, each takes the free object of its class that it overlaps most; a crowd is taken only where no object is left, by any
+number of detections, which then count neither as found nor as false.
 
 N: detections, best score first; M: objects; P: pairs of them in one image; T: COCO's overlap thresholds.
 """
