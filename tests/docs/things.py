@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,6 @@ def manifest(store: Store, to: Path) -> None:
 
 def adjusted_manifest(store: Store, to: Path) -> None:
     """What an adjustment job leaves about `new-pictures`: the model's boxes and the corrected ones."""
-    from dataclasses import replace
-
     images = [replace(one, file_name=f"new_{one.file_name}") for one in store.dataset.images[:4]]
     dataset = replace(store.dataset, images=tuple(images))
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +137,15 @@ def dataset(store: Store, to: Path) -> None:
         write_split(path, {"train": 0.5, "val": 0.25, "test": 0.25})
 
     copied(store.once("dataset", make), to)
+
+
+def dataset_of_folders(store: Store, to: Path) -> None:
+    """The same pictures in four folders."""
+    from sightline.dataset import folder
+
+    images = [replace(one, file_name=f"shelf{n % 4}/{one.file_name}") for n, one in enumerate(store.dataset.images)]
+    where = {one.file_name: store.pictures / Path(one.file_name).name for one in images}
+    folder.create(replace(store.dataset, images=tuple(images)), to, pictures=where)
 
 
 def run(store: Store, to: Path) -> None:
@@ -222,7 +229,8 @@ def space_without_steps(store: Store, to: Path) -> None:
 
 
 def names_of_a_test_set(store: Store, to: Path) -> None:
-    to.write_text("".join(f"{record.file_name}\n" for record in store.dataset.images[:4]), encoding="utf-8")
+    """As docs/splits.md has them in folders."""
+    to.write_text("".join(f"shelf{n % 4}/{one.file_name}\n" for n, one in enumerate(store.dataset.images[:4])), encoding="utf-8")
 
 
 def film(store: Store, to: Path) -> None:
@@ -288,5 +296,8 @@ THINGS: dict[str, Make] = {
 }
 """What each name is that a page uses without having made it."""
 
-OF_PAGES: dict[tuple[str, str], Make] = {("docs/cloud.md", "space.yaml"): space_without_steps}
+OF_PAGES: dict[tuple[str, str], Make] = {
+    ("docs/cloud.md", "space.yaml"): space_without_steps,
+    ("docs/splits.md", "data"): dataset_of_folders,
+}
 """What a name is on one page alone."""

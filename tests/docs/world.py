@@ -272,7 +272,7 @@ class Page:
 
     def equip(self, command: Command) -> None:
         """Make the things that `command` names, unless an earlier one has made them or it makes them itself."""
-        text = without_comment(command.text)
+        text = re.sub(r"\bsightline run\b", "sightline", without_comment(command.text))
         aws.equip(self.world, text)
         for address in re.findall(r"detectron2://[\w/.-]+", text):
             things.zoo_weights(address, Path(self.world.environ["SIGHTLINE_CACHE"]))
