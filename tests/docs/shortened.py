@@ -22,7 +22,7 @@ SMALLER = overrides(
 DOWNLOADED = ("MODEL.WEIGHTS", "", "MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.RESNETS.NORM", "BN")
 """In place of weights that a configuration itself would download."""
 
-MOST_STEPS, MOST_TRIALS, MOST_DRAWN = 8, 2, 30
+MOST_STEPS, MOST_TRIALS, MOST_DRAWN = 6, 2, 24
 
 
 AS_ASKED: list[bool] = []
@@ -67,7 +67,7 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def decided(config: Any, *rest: Any, real: Any = run.decided) -> Any:
         config, said = real(config, *rest)
-        steps = min(config.solver.max_iter, MOST_STEPS, 4 + config.solver.max_iter // 100)
+        steps = min(config.solver.max_iter, MOST_STEPS, 2 + config.solver.max_iter // 100)
         period = min(config.test.eval_period, steps // 2)
         solver = replace(config.solver, max_iter=steps, warmup_iters=1)
         return replace(config, solver=solver, test=replace(config.test, eval_period=period)), said

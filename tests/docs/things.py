@@ -71,7 +71,7 @@ class Store:
         def make(path: Path) -> None:
             from sightline.training.run import run_training
 
-            config = a_config("SOLVER.MAX_ITER", "60", "SOLVER.CHECKPOINT_PERIOD", "60", "SOLVER.BASE_LR", "0.02")
+            config = a_config("SOLVER.MAX_ITER", "40", "SOLVER.CHECKPOINT_PERIOD", "40", "SOLVER.BASE_LR", "0.02")
             run_training(config, dataset=self.dataset, images=self.pictures, output=path, workers=0)
 
         return self.once("run", make)
@@ -230,7 +230,8 @@ def space_without_steps(store: Store, to: Path) -> None:
 
 def names_of_a_test_set(store: Store, to: Path) -> None:
     """As docs/splits.md has them in folders."""
-    to.write_text("".join(f"shelf{n % 4}/{one.file_name}\n" for n, one in enumerate(store.dataset.images[:4])), encoding="utf-8")
+    names = [f"shelf{n % 4}/{one.file_name}\n" for n, one in enumerate(store.dataset.images[:4])]
+    to.write_text("".join(names), encoding="utf-8")
 
 
 def film(store: Store, to: Path) -> None:
