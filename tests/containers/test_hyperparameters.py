@@ -95,7 +95,9 @@ def test_opts_of_detectron2_jobs(text: str) -> None:
     assert asked.overrides == OPTS
 
 
-@pytest.mark.parametrize("name", ["config", "config_file", "config-file", "--config-file"])
+@pytest.mark.parametrize(
+    "name", ["config", "config_file", "config-file", "--config-file", "local-config-file", "local_config_file"]
+)
 def test_the_configuration_by_all_its_names(name: str) -> None:
     assert from_texts({name: '"r50"'}).config == "r50"
 

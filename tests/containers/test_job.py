@@ -53,10 +53,20 @@ def test_options_keys_and_the_platforms_paths(tmp_path: Path) -> None:
     assert words[-4:] == ["--batch-size", "4", "SEED", "5"]
 
 
-def test_a_configuration_by_its_name_in_a_channel(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["config-file", "local-config-file"])
+def test_a_configuration_by_its_name_in_a_channel(tmp_path: Path, name: str) -> None:
     (tmp_path / "own.yaml").write_text("SOLVER:\n  MAX_ITER: 7\n", encoding="utf-8")
-    words = a_job(tmp_path, {"extra": tmp_path / "own.yaml"}, **{"config-file": "own.yaml"}).train_words()
+    words = a_job(tmp_path, {"extra": tmp_path / "own.yaml"}, **{name: "own.yaml"}).train_words()
     assert after(words, "--config") == str(tmp_path / "ml/input/data/extra/own.yaml")
+
+
+def test_a_configuration_of_the_source_folder_that_no_channel_has(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"own\.yaml: is no preset, no zoo name and no file in any channel\. .*channel, `config` say"
+    ):
+        a_job(tmp_path, **{"local-config-file": "own.yaml"})
+    with pytest.raises(ConfigError, match=r"Did you mean 'COCO-Detection/faster_rcnn_R_50_FPN_3x\.yaml'\?"):
+        a_job(tmp_path, **{"config-file": "COCO-Detection/faster_rcnn_R_50_FPN_x3.yaml"})
 
 
 def test_a_channel_of_weights_brings_its_configuration(tmp_path: Path) -> None:

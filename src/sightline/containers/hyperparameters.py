@@ -142,8 +142,8 @@ CHOICES = {
 }
 """Options -> the words that they take."""
 
-ALSO = {"config-file": "config", "num-gpus": "processes"}
-"""Detectron2's names for some of them."""
+ALSO = {"config-file": "config", "local-config-file": "config", "num-gpus": "processes"}
+"""Detectron2's names for some of them, and that of the 2021 samples for a file of their own, which lay beside their script."""
 
 PLATFORM = ("resume", "num-machines", "machine-rank", "dist-url", "num-cpus", "backend", "hosts", "current-host", "model-dir")
 """Options of Detectron2's scripts that jobs pass, and that the platform's own files answer."""

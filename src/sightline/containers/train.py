@@ -17,14 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sightline.config.zoo import ZOO
 from sightline.containers.channels import Prepared, by_role, prepare, weights_in
 from sightline.containers.failures import primary, write_failure
 from sightline.containers.hosts import environments, gpu_count, wait_for_names
 from sightline.containers.hyperparameters import Hyperparameters, parse, understood
 from sightline.containers.opt_ml import ALONE, Channel, Cluster, OptMl, read_channels, read_cluster, read_hyperparameters
 from sightline.containers.together import Ended, Stop, interrupted, run_together
-from sightline.errors import Interrupted, SightlineError
-from sightline.storage import remove, unpack
+from sightline.errors import ConfigError, Interrupted, SightlineError, nearest
+from sightline.storage import is_remote, remove, unpack
 
 LOG = logging.getLogger("sightline.containers.train")  # python -m calls this module __main__
 
@@ -110,12 +111,22 @@ def read_job(opt_ml: OptMl, work: Path, environ: Mapping[str, str]) -> Job:
 
 
 def config_of(name: str | None, channels: Mapping[str, Channel], beside: Path | None) -> str:
-    """What a job's configuration is called here. A file may lie in any channel; unsaid, it is the one beside the weights."""
+    """What a job's configuration is called here. A file may lie in any channel; unsaid, it is the one beside the weights.
+
+    Raises:
+        ConfigError: a file that no channel has.
+    """
     if name is None:
         return str(beside) if beside is not None else DEFAULT_CONFIG
     for channel in channels.values():
         if (channel.folder / name).is_file():
             return str(channel.folder / name)
+    if name.endswith((".yaml", ".yml")) and name not in ZOO and not is_remote(name) and not Path(name).is_file():
+        near = nearest(name, [*ZOO])
+        meant = near if near.startswith("Did you mean") else "The folder of a job's script (`source_dir`) is not read."
+        raise ConfigError(
+            name, "is no preset, no zoo name and no file in any channel", f"{meant} Send the file as a channel, `config` say."
+        )
     return name
 
 
