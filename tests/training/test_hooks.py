@@ -1,5 +1,6 @@
 """What happens after a step: losses checked, medians written and shown, checkpoints saved."""
 
+import errno
 import io
 import json
 import re
@@ -17,7 +18,7 @@ from sightline.dataset.loader import Example
 from sightline.errors import RunError
 from sightline.training.hooks import WINDOW, Bar, Guard, Progress, Report, SaveCheckpoints, Signal, log_line
 from sightline.training.processes import Processes
-from sightline.training.state import LAST, TrainingState
+from sightline.training.state import LAST, TrainingState, remedy
 
 PROGRESS = Progress(
     step=40,
@@ -124,6 +125,17 @@ def test_a_report_every_window_and_at_the_end(tmp_path: Path) -> None:
     assert [progress.step for progress in shown] == [WINDOW, 2 * WINDOW, 2 * WINDOW + 3]
     lines = (tmp_path / "metrics.json").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["iteration"] for line in lines] == [WINDOW - 1, 2 * WINDOW - 1, 2 * WINDOW + 2]
+
+
+@pytest.mark.parametrize(("number", "fix"), [(errno.ENOSPC, "Make room"), (errno.EDQUOT, "Make room"), (errno.EACCES, "Check")])
+def test_what_helps_depends_on_why_nothing_can_be_written(number: int, fix: str) -> None:
+    assert remedy(OSError(number, "of the system")).startswith(fix)
+
+
+def test_a_run_folder_that_was_removed_is_not_called_full(tmp_path: Path) -> None:
+    report = a_report(tmp_path / "removed", 1, [])
+    with pytest.raises(RunError, match=r"cannot be written \(No such file or directory\)\. Check that the run folder is there"):
+        report.after_step(TrainingState(1), losses(loss_cls=1.0), [an_example()])
 
 
 def test_medians_of_the_window(tmp_path: Path) -> None:

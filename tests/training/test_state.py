@@ -1,5 +1,6 @@
 """Checkpoints: Detectron2's structure, whole or absent, and everything that a run needs to go on."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,11 @@ def test_a_write_that_is_cut_off_leaves_the_checkpoint_before(
     model, _ = saved(tmp_path, "model_0000001.pth")
 
     def fail(*_: object) -> None:
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr(*((storage.os, "fsync", fail) if failing == "fsync" else (Path, "replace", fail)))
-        with pytest.raises(RunError, match=r"cannot be saved \(No space left"):
+        with pytest.raises(RunError, match=r"cannot be saved \(No space left.*Make room"):
             saved(tmp_path, "model_0000003.pth")
     assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, "model_0000001.pth"]
     found = last_checkpoint(tmp_path)

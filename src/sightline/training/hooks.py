@@ -26,7 +26,16 @@ from sightline.errors import ConfigError, RunError
 from sightline.training.learner import Learner
 from sightline.training.loop import Losses
 from sightline.training.processes import Processes
-from sightline.training.state import BEST, INTERRUPTED, TrainingState, plain, remove_old, save_checkpoint, write_checkpoint
+from sightline.training.state import (
+    BEST,
+    INTERRUPTED,
+    TrainingState,
+    plain,
+    remedy,
+    remove_old,
+    save_checkpoint,
+    write_checkpoint,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -84,14 +93,13 @@ def append(path: Path, line: str) -> None:
     """One more line of a log. Logs grow in place: a kill can cost them a line, not a run.
 
     Raises:
-        RunError: there is no space or no permission.
+        RunError: there is no space, no permission or no folder.
     """
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        fix = "Make room (see --keep), then go on with --resume."
-        raise RunError(path, f"cannot be written ({error.strerror or error})", fix) from error
+        raise RunError(path, f"cannot be written ({error.strerror or error})", remedy(error)) from error
 
 
 def peak_memory_mib(device: torch.device) -> int:
@@ -264,7 +272,7 @@ def finite(numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def shown(numbers: Mapping[str, float], metric: str, best: float | None = None) -> str:
-    """The numbers that a line has room for. best: of `metric` so far, that of the weights which are kept; None: there is none."""
+    """The numbers that a line has room for. best: of `metric` so far, of the weights that are kept; None: there is none."""
     names = dict.fromkeys(name for name in (metric, "bbox/AP", "bbox/AP50", "segm/AP", "val_loss") if name in numbers)
     told = {**{name: numbers[name] for name in names}, **({} if best is None else {f"best/{metric}": best})}
     return "  ".join(f"{name}: {value:.4g}" for name, value in told.items())

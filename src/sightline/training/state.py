@@ -5,6 +5,7 @@ its plain training script does ({"optimizer", "scheduler"}); both name the same 
 need (random generators, running values that are no weights) stands under "sightline".
 """
 
+import errno
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ BEST = "model_best.pth"
 
 INTERRUPTED = "interrupted"
 """The ending of a run that is to go on: its weights are saved, and are not the final ones."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where there is no space left, on the disk or for this user."""
 
 STEP_NAME = re.compile(r"model_\d{7}\.pth")
 
@@ -93,7 +97,7 @@ def write_checkpoint(path: Path, content: Mapping[str, object]) -> None:
     """One file, whole or not at all.
 
     Raises:
-        RunError: there is no space or no permission.
+        RunError: there is no space, no permission or no folder.
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
@@ -110,8 +114,15 @@ def spaceless(path: Path) -> Iterator[None]:
         raise RunError(
             path,
             f"cannot be saved ({error.strerror or error}); the checkpoint before it is as it was",
-            "Make room (see --keep), then go on with --resume.",
+            remedy(error),
         ) from error
+
+
+def remedy(error: OSError) -> str:
+    """How to go on after the system refused to write into a run folder."""
+    if error.errno in FULL:
+        return "Make room (see --keep), then go on with --resume."
+    return "Check that the run folder is there and may be written, then go on with --resume."
 
 
 def remove_old(folder: Path, keep: int) -> None:
