@@ -62,6 +62,12 @@ def test_no_archive(tmp_path: Path) -> None:
         lay_out_model(tmp_path / "ml", a_file(tmp_path / "model.tar.gz"))
 
 
+def test_what_a_training_left_there_is_served_where_it_is(tmp_path: Path) -> None:
+    model = a_file(tmp_path / "ml" / "model" / "model.pth").parent
+    assert lay_out_model(tmp_path / "ml", model).model == model
+    assert (model / "model.pth").is_file()
+
+
 def answers(address: str, process: "subprocess.Popen[str]") -> int:
     """The status of /ping when it is no longer 503."""
     for _ in range(int(PATIENCE_S / 0.05)):

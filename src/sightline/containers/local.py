@@ -141,7 +141,7 @@ def ended(process: "subprocess.Popen[bytes]") -> int:
 
 
 def lay_out_model(root: Path, model: str | Path) -> OptMl:
-    """`root` with a model's files in `root/model`.
+    """`root` with a model's files in `root/model`, where what `train` left there may be already.
 
     Raises:
         SightlineError: the model is not there.
@@ -149,6 +149,8 @@ def lay_out_model(root: Path, model: str | Path) -> OptMl:
     """
     opt_ml = OptMl(root.absolute())
     source = local_path(model, "Serving a model").resolve()
+    if source.is_dir() and source == opt_ml.model.resolve():
+        return opt_ml
     remove(opt_ml.model)
     opt_ml.root.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
