@@ -14,7 +14,7 @@ ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 MACHINE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 GPU_MACHINE = re.compile(r"ml\.(p|g|gr)\d")
-LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6|g6e|g7e?|gr6|p3dn|p4de?|p5\w*|p6\w*|trn\w+|[cmr]\d[a-z]*d[a-z]*)\.")
+LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6|g6e|g7e?|gr6|p3dn|p4de?|p5\w*|p6\w*|dl1|trn\w+|[cmr]\d[a-z]*d[a-z]*)\.")
 """Machines with disks of their own, whose hardware encrypts them: SageMaker takes no key for those."""
 
 HOSTS = (

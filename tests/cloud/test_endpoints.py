@@ -260,6 +260,9 @@ def test_an_update_that_was_cut_off_goes_on(account: Account, archive: Path) -> 
         ({"name": "two words"}, "EndpointName: is 'two words'"),
         ({"capture": 101}, "Give at most 100"),
         ({"serverless_mb": 2048, "later": True}, "a serverless endpoint never answers later"),
+        ({"serverless_mb": 2048, "subnets": ("subnet-1",), "security_groups": ("sg-1",)}, "--subnets: are of a VPC"),
+        ({"serverless_mb": 2048, "kms_key": "alias/parts"}, r"\(--kms-key\): a serverless endpoint never encrypts disks"),
+        ({"instance_type": "ml.g5.xlarge", "kms_key": "alias/parts"}, r"\(--kms-key\): ml.g5.xlarge has disks of its own"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -56,6 +56,16 @@ def test_a_dry_run_shows_all_and_makes_nothing(sightline: Run, account: Account,
     assert not {word for word in (SECRET, TOKEN) if word in out + err}
 
 
+def test_a_key_on_the_default_machine_is_for_results_and_that_is_said(sightline: Run, data: Path) -> None:
+    code, out, err = sightline("train", "--data", data, "--kms-key", "alias/parts", "--dry-run")
+    request = json.loads(out)["requests"][0]["request"]
+    assert (code, request["OutputDataConfig"]["KmsKeyId"]) == (0, "alias/parts")
+    assert "VolumeKmsKeyId" not in request["ResourceConfig"]
+    assert "note: --kms-key encrypts the results alone: ml.g5.xlarge has disks of its own" in err
+    _, _, err = sightline("train", "--data", data, "--kms-key", "alias/parts", "--instance-type", "ml.p3.2xlarge", "--dry-run")
+    assert "--kms-key encrypts" not in err
+
+
 def test_our_container_understands_what_it_is_given(sightline: Run, data: Path) -> None:
     hyperparameters = pytest.importorskip("sightline.containers.hyperparameters")
     _, out, _ = sightline(

@@ -11,6 +11,7 @@ from sightline.cloud import hosting
 from sightline.cloud.drivers import endpoint_host
 from sightline.cloud.requests import Machines, Range, Surroundings, training_request, tuning_request
 from sightline.cloud.shapes import Call, require_valid
+from sightline.errors import SightlineError
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -87,6 +88,23 @@ def test_requests_are_as_the_golden_ones(name: str) -> None:
     text = json.dumps(request).replace(f'"sightline {sightline.__version__}"', '"sightline VERSION"')
     assert json.loads(text) == wanted
     assert require_valid([Call(service, operation, request)]) == []
+
+
+@pytest.mark.parametrize(("instance_type", "takes"), [("ml.m5.xlarge", True), ("ml.p3.2xlarge", True), ("ml.g5.xlarge", False)])
+def test_a_key_for_disks_goes_where_the_platform_takes_one(instance_type: str, takes: bool) -> None:
+    """Results get theirs everywhere."""
+    train = training(machines=Machines(instance_type), surroundings=CLOSED)
+    transform = hosting.transform_request("parts-1", "m-1", "s3://parts/in/", "s3://parts/out/", instance_type, CLOSED)
+    assert ("VolumeKmsKeyId" in train["ResourceConfig"], "VolumeKmsKeyId" in transform["TransformResources"]) == (takes, takes)
+    assert train["OutputDataConfig"]["KmsKeyId"] == transform["TransformOutput"]["KmsKeyId"] == CLOSED.kms_key
+    train["ResourceConfig"]["VolumeKmsKeyId"] = transform["TransformResources"]["VolumeKmsKeyId"] = CLOSED.kms_key
+    for operation, request in (("CreateTrainingJob", train), ("CreateTransformJob", transform)):
+        call = Call("sagemaker", operation, request)
+        if takes:
+            assert require_valid([call]) == []
+        else:
+            with pytest.raises(SightlineError, match=r"VolumeKmsKeyId \(--kms-key\): ml\.g5\.xlarge has disks of its own"):
+                require_valid([call])
 
 
 def test_the_same_in_the_same_out() -> None:

@@ -161,7 +161,7 @@ def test_cloudformation_makes_it(made: Any, account: Account) -> None:
         ({"serverless_mb": 4096}, r"--serverless: is given with ml\.g4dn\.xlarge\. .* serverless has no GPU"),
         ({"instance_type": ""}, r"--serverless: is not given, and no machines either"),
         ({"instance_type": "", "serverless_mb": 4096, "subnets": ("a",)}, r"--subnets: are of a VPC"),
-        ({"instance_type": "", "serverless_mb": 4096, "kms_key": "alias/a"}, r"--kms-key: encrypts disks"),
+        ({"instance_type": "", "serverless_mb": 4096, "kms_key": "alias/a"}, r"--kms-key\): a serverless .* never encrypts"),
         ({"instance_type": "", "serverless_mb": 4096, "capture": 5}, r"never captures data"),
         ({"instance_type": "", "serverless_mb": 4096, "scale": (1, 2)}, r"--scale: serverless endpoints scale by themselves"),
         ({"kms_key": "alias/a"}, r"ml\.g4dn\.xlarge has disks of its own"),

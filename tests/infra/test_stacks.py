@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from sightline_infra import __version__ as infra_version
 from sightline_infra import front as infra_front
+from sightline_infra import requests as infra_requests
+from sightline_infra import settings as infra_settings
 from sightline_infra.settings import Settings
 
 import sightline
-from sightline.cloud import deploys, drivers, front
+from sightline.cloud import deploys, drivers, front, policies, rules
 from sightline.cloud.template import Stack, check, template
 
 from .conftest import BUNDLE, ENDPOINTS, endpoint_settings
@@ -41,6 +43,8 @@ def test_the_app_knows_the_cdk_and_nothing_else() -> None:
 def test_what_is_in_both_places_is_the_same() -> None:
     assert infra_version == sightline.__version__
     assert Path(str(infra_front.__file__)).read_bytes() == Path(str(front.__file__)).read_bytes()
+    assert infra_settings.LOCAL_DISKS.pattern == rules.LOCAL_DISKS.pattern
+    assert set(infra_requests.NETWORK) == set(policies.NETWORK)
     for cuda in ("11.8", "12.1", "12.2", "12.4", "12.6", "12.9", "13.0", "13.2"):
         assert Settings(cuda=cuda).ami == drivers.endpoint_host(cuda).ami, cuda
 

@@ -362,16 +362,19 @@ def policy(
     region: Annotated[str, typer.Option("--region", help="As us-east-1.")] = "*",
     bucket: Annotated[str, typer.Option("--bucket", help="For data and results.")] = "sightline-sagemaker-*",
     role: Annotated[str, typer.Option("--role", help="Of jobs and endpoints: name or ARN.")] = "sightline-*",
+    vpc: Annotated[bool, typer.Option("--vpc", help="They run with --subnets.")] = False,
+    kms_key: Annotated[str, typer.Option("--kms-key", metavar="ARN|ID|ALIAS", help="They run with this --kms-key.")] = "",
 ) -> None:
     """The least IAM policy that an action needs, as JSON; `role`: that of jobs and endpoints. Asks nobody."""
     from sightline.cloud import policies
 
-    found = policies.policy(action, policies.Scope(account, region, bucket, role))
+    found = policies.policy(action, policies.Scope(account, region, bucket, role, vpc=vpc, kms_key=kms_key))
     print(json.dumps(found, indent=2), flush=True)
     if action == "role":
         note("To make the role:")
         note(f"  aws iam create-role --role-name sightline-jobs --assume-role-policy-document '{json.dumps(policies.TRUST)}'")
-        note("  sightline cloud policy role > permissions.json")
+        more = f"{' --vpc' if vpc else ''}{f' --kms-key {kms_key}' if kms_key else ''}"
+        note(f"  sightline cloud policy role{more} > permissions.json")
         note(
             "  aws iam put-role-policy --role-name sightline-jobs --policy-name sightline --policy-document file://permissions.json"
         )

@@ -6,7 +6,7 @@ Models and endpoint configurations are named by their content, so that the same 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sightline.cloud.logs import ENDPOINTS, Line, Tail
 from sightline.cloud.naming import MAX_NAME, plain_name
 from sightline.cloud.requests import Surroundings
 from sightline.cloud.shapes import Call, require_valid
-from sightline.errors import RunError, SightlineError, nearest
+from sightline.errors import Problem, RunError, SightlineError, nearest
 from sightline.storage import is_remote, write_json
 
 SCALING = "application-autoscaling"
@@ -125,6 +125,8 @@ def plan_deploy(account: Account, asked: Asked, environ: Mapping[str, str], say:
         SightlineError, RunError: role, bucket or image cannot be used, a request breaks the platform's limits, or there is an
             endpoint of this name that cannot be updated now.
     """
+    if problems := list(contradictions(asked)):
+        raise SightlineError.collected(problems)
     bucket, there = find_bucket(account, asked.bucket, environ, say)
     role = find_role(account, asked.role, environ, say)
     image = find_image(account, asked.image, IMAGE_VARIABLE, environ, REPOSITORY, sightline.__version__)
@@ -174,14 +176,22 @@ def plan_deploy(account: Account, asked: Asked, environ: Mapping[str, str], say:
     )
 
 
+def contradictions(asked: Asked) -> Iterator[Problem]:
+    """Options that exclude each other; what a single request shows is among `rules`."""
+    if asked.serverless_mb and (asked.subnets or asked.security_groups):
+        yield Problem("--subnets", "are of a VPC, and serverless endpoints are in none", "Leave them out, or give machines.")
+    if asked.serverless_mb and asked.beside:
+        yield Problem("--variant", "a serverless endpoint has one model", "Give an instance type, or one model.")
+    if asked.serverless_mb and asked.scale is not None:
+        yield Problem("--scale", "serverless endpoints scale by themselves", "Leave it out.")
+
+
 def require_alike(asked: Asked) -> None:
     """Nothing, if one endpoint can have these variants.
 
     Raises:
-        SightlineError: it is serverless, or the models name other classes, so that labels would mean different things.
+        SightlineError: the models name other classes, so that labels would mean different things.
     """
-    if asked.beside and asked.serverless_mb:
-        raise SightlineError("--variant", "a serverless endpoint has one model", "Give an instance type, or one model.")
     names = list(asked.facts.get("class_names") or ())
     for one in asked.beside:
         others = list(one.facts.get("class_names") or ())
@@ -305,8 +315,6 @@ def require_changeable(name: str, now: Mapping[str, Any]) -> None:
 def scaling_calls(asked: Asked) -> list[Call]:
     if asked.scale is None:
         return []
-    if asked.serverless_mb:
-        raise SightlineError("--scale", "serverless endpoints scale by themselves", "Leave it out.")
     calls = []
     for variant in (hosting.VARIANT, *(one.name for one in asked.beside)):
         target = hosting.scaling_target_request(asked.name, *asked.scale, variant)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sightline.cloud.naming import FACTS, tags
 from sightline.cloud.requests import Surroundings
+from sightline.cloud.rules import disk_key
 
 VARIANT = "AllTraffic"
 """The name of a single variant, as AWS's own tools give it."""
@@ -122,7 +123,7 @@ def endpoint_config_request(
             "DestinationS3Uri": capture.to,
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         }
-    if surroundings.kms_key and not any(variant.serverless_mb for variant in variants):
+    if surroundings.kms_key:
         request["KmsKeyId"] = surroundings.kms_key
     return request
 
@@ -225,7 +226,7 @@ def transform_request(
         "TransformResources": {
             "InstanceType": instance_type,
             "InstanceCount": count,
-            **({"VolumeKmsKeyId": key} if key else {}),
+            **disk_key("VolumeKmsKeyId", instance_type, key),
             **({"TransformAmiVersion": ami} if ami else {}),
         },
         **({"Environment": dict(environment)} if environment else {}),

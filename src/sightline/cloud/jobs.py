@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sightline
+from sightline.cloud import rules
 from sightline.cloud.account import Account, Say, bucket_here, find_bucket, find_image, find_role, make_bucket
 from sightline.cloud.costs import Cost
 from sightline.cloud.failures import failure, is_lost, is_missing, job_failure, send
@@ -132,7 +133,8 @@ def plan_training(
         input_mode=asked.input_mode,
     )
     call = Call("sagemaker", "CreateTrainingJob", request)
-    return Plan(name, "" if there else bucket, uploads, (call,), asked.own_tags, tuple(require_valid([call])))
+    warnings = (*require_valid([call]), *rules.notes_of_key(asked.kms_key, asked.machines.instance_type))
+    return Plan(name, "" if there else bucket, uploads, (call,), asked.own_tags, warnings)
 
 
 def data_name(account: Account, folder: Path) -> str:

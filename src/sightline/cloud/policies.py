@@ -3,7 +3,7 @@
 Pure data. Where a resource can be named it is; `*` stands where AWS knows no resource for an action, or none was given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,35 @@ from sightline.errors import SightlineError, nearest
 
 Statement = dict[str, Any]
 
+NETWORK = (
+    "CreateNetworkInterface", "CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission",
+    "DescribeDhcpOptions", "DescribeNetworkInterfaces", "DescribeSecurityGroups", "DescribeSubnets", "DescribeVpcs",
+)  # fmt: skip
+"""What a role has to be allowed in EC2 for a job or an endpoint in a VPC; AWS's own list, for all resources."""
+
+KEY_USE = ("kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
+"""What a role does with a key: disks by grants, what is on S3 by data keys."""
+
+KEY_GRANT = ("kms:CreateGrant", "kms:DescribeKey")
+"""What whoever makes a job or an endpoint has to be allowed for its disks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the policies are narrowed to. role: ARN or name of the role that jobs run as."""
+    """What the policies are narrowed to.
+
+    role:    ARN or name of the role that jobs run as
+    vpc:     jobs and endpoints are in a VPC (`--subnets`)
+    kms_key: ARN, id or alias/NAME of what `--kms-key` names; empty where nothing does
+    """
 
     account: str = "*"
     region: str = "*"
     bucket: str = "sightline-sagemaker-*"
     role: str = "sightline-*"
     partition: str = "aws"
+    vpc: bool = False
+    kms_key: str = ""
 
     def arn(self, service: str, resource: str) -> str:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
@@ -36,6 +55,23 @@ class Scope:
 def allow(actions: Sequence[str], *resources: str, **conditions: Any) -> Statement:
     only = {"Condition": conditions} if conditions else {}
     return {"Effect": "Allow", "Action": sorted(actions), "Resource": list(resources), **only}
+
+
+def network_use() -> list[Statement]:
+    return [allow([f"ec2:{action}" for action in NETWORK], "*")]
+
+
+def key_use(scope: Scope, actions: Sequence[str]) -> list[Statement]:
+    """The use of the KMS key, if there is one."""
+    return key_statements(scope.kms_key, actions, scope.arn) if scope.kms_key else []
+
+
+def key_statements(key: str, actions: Sequence[str], arn: Callable[[str, str], Any]) -> list[Statement]:
+    """The use of a KMS key, which may be given by its ARN, its id or an alias. arn: of (service, the rest of it)."""
+    name = key.rpartition(":")[2]
+    if name.startswith("alias/"):
+        return [allow(actions, arn("kms", "key/*"), **{"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}})]
+    return [allow(actions, key if key.startswith("arn:") else arn("kms", f"key/{key}"))]
 
 
 def as_whom(scope: Scope) -> list[Statement]:
@@ -70,6 +106,7 @@ def looking(scope: Scope) -> list[Statement]:
         allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], *groups, *(f"{group}:*" for group in groups)),
         allow(["s3:GetObject"], f"{scope.bucket_arn()}/sightline/*"),
         allow(["s3:ListBucket"], scope.bucket_arn()),
+        *key_use(scope, ["kms:Decrypt"]),
     ]
 
 
@@ -80,6 +117,7 @@ def training(scope: Scope) -> list[Statement]:
         *sending(scope),
         *looking(scope),
         allow(["sagemaker:CreateTrainingJob", "sagemaker:StopTrainingJob", "sagemaker:AddTags"], jobs),
+        *key_use(scope, KEY_GRANT),
     ]
 
 
@@ -100,6 +138,7 @@ def transforming(scope: Scope) -> list[Statement]:
         allow([*models, "sagemaker:AddTags"], scope.arn("sagemaker", "model/*")),
         allow(endpoints, *hosted(scope)[:2]),
         allow(["s3:DeleteObject"], f"{scope.bucket_arn()}/sightline/transforms/*"),
+        *key_use(scope, KEY_GRANT),
     ]
 
 
@@ -120,6 +159,7 @@ def deploying(scope: Scope) -> list[Statement]:
         allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], group),
         allow(["cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"], scope.arn("cloudwatch", "alarm:sightline-*")),
         *scaling(),
+        *key_use(scope, [*KEY_GRANT, "kms:Decrypt"]),
     ]
 
 
@@ -178,8 +218,11 @@ def working(scope: Scope) -> list[Statement]:
         allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], f"{scope.bucket_arn()}/sightline/*"),
         allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"], groups),
         allow(["cloudwatch:PutMetricData"], "*", StringLike={"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}),
+        allow(["cloudwatch:DescribeAlarms"], scope.arn("cloudwatch", "alarm:sightline-*")),
         allow(["ecr:GetAuthorizationToken"], "*"),
         allow(pulling, scope.arn("ecr", "repository/sightline-*")),
+        *(network_use() if scope.vpc else []),
+        *key_use(scope, KEY_USE),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sightline.cloud.metrics import METRICS
 from sightline.cloud.naming import KIND, tags
-from sightline.cloud.rules import MAX_RUNTIME_S
+from sightline.cloud.rules import MAX_RUNTIME_S, disk_key
 
 CHECKPOINTS = "/opt/ml/checkpoints"
 """Where the container keeps what it goes on from; the platform copies it to S3 and back."""
@@ -44,7 +44,7 @@ class Surroundings:
 
     role:            ARN that the platform assumes
     subnets, security_groups: of a VPC; both or none
-    kms_key:         encrypts volumes and what comes out
+    kms_key:         encrypts what comes out, and volumes but those of machines with disks of their own (`rules.LOCAL_DISKS`)
     own_tags:        beside Sightline's
     """
 
@@ -117,7 +117,7 @@ def training_definition(
             "InstanceType": machines.instance_type,
             "InstanceCount": machines.count,
             "VolumeSizeInGB": machines.volume_gb,
-            **({"VolumeKmsKeyId": key} if key else {}),
+            **disk_key("VolumeKmsKeyId", machines.instance_type, key),
             **({"KeepAlivePeriodInSeconds": machines.keep_alive_s} if machines.keep_alive_s else {}),
         },
         "StoppingCondition": stopping,

@@ -25,14 +25,38 @@ SERVERLESS_STEP_MB = 1024
 
 GPU_FAMILIES = re.compile(r"ml\.(p|g|gr)\d")
 
-LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6|g6e|g7e?|gr6|p3dn|p4de?|p5\w*|p6\w*|trn\w+|[cmr]\d[a-z]*d[a-z]*)\.")
-"""Machines with disks of their own, whose hardware encrypts them: the platform takes no key for those."""
+LOCAL_DISKS = re.compile(r"ml\.(g4dn|g5|g6|g6e|g7e?|gr6|p3dn|p4de?|p5\w*|p6\w*|dl1|trn\w+|[cmr]\d[a-z]*d[a-z]*)\.")
+"""Machines with disks of their own, whose hardware encrypts them: the platform takes no key for those.
+
+The documentation of VolumeKmsKeyId (trainings, searches, batch transforms) refuses one; that of an endpoint's KmsKeyId did so
+once, and says now that it has no effect on these disks.
+"""
 
 KEEP_ALIVE_NEEDS = "Leave out --keep-alive or --spot."
 
 
 def has_local_disk(instance_type: str) -> bool:
     return LOCAL_DISKS.match(instance_type) is not None
+
+
+def disk_key(field: str, instance_type: str, key: str) -> dict[str, str]:
+    """The part of a request that encrypts a machine's disks; empty without a key, or where the machine takes none."""
+    return {field: key} if key and not has_local_disk(instance_type) else {}
+
+
+def notes_of_key(key: str, instance_type: str) -> list[str]:
+    """What to tell of a key that `disk_key` leaves out of a job."""
+    if not key or not has_local_disk(instance_type):
+        return []
+    return [f"--kms-key encrypts the results alone: {instance_type} has disks of its own, which its hardware encrypts"]
+
+
+def disk_key_rules(field: str, machines: Request) -> Iterator[Problem]:
+    """Of a key for the disks of machines. field: which one; machines: the request's part with their type."""
+    machine = str(machines.get("InstanceType", ""))
+    if field in machines and has_local_disk(machine):
+        what = f"{machine} has disks of its own, which its hardware encrypts, and then takes no key"
+        yield Problem(f"{field} (--kms-key)", what, "Leave it out, or take other machines.")
 
 
 def broken_rules(operation: str, request: Request) -> Iterator[Problem]:
@@ -62,6 +86,7 @@ def training_rules(request: Request) -> Iterator[Problem]:
         yield Problem("InstanceCount (--instance-count)", f"is {machines['InstanceCount']}", "Give at least 1.")
     if machines.get("VolumeSizeInGB", 1) < 1:
         yield Problem("VolumeSizeInGB (--volume)", f"is {machines['VolumeSizeInGB']}", "Give at least 1.")
+    yield from disk_key_rules("VolumeKmsKeyId", machines)
     yield from channel_rules(request)
 
 
@@ -116,14 +141,12 @@ def endpoint_config_rules(request: Request) -> Iterator[Problem]:
         for field, what in {
             "AsyncInferenceConfig": "answers later",
             "DataCaptureConfig": "captures data",
-            "VpcConfig": "is in a VPC",
+            "KmsKeyId (--kms-key)": "encrypts disks with a key of yours",
         }.items():
-            if field in request:
+            if field.partition(" ")[0] in request:
                 yield Problem(field, f"a serverless endpoint never {what}", "Leave it out, or give an instance type.")
-    machines = {str(variant.get("InstanceType", "")) for variant in variants if "KmsKeyId" in request}
-    for machine in sorted(filter(has_local_disk, machines)):
-        what = f"{machine} has disks of its own, which its hardware encrypts, and then takes no key"
-        yield Problem("KmsKeyId (--kms-key)", what, "Leave it out, or take other machines.")
+    for machine in sorted({str(variant.get("InstanceType", "")) for variant in variants} if "KmsKeyId" in request else ()):
+        yield from disk_key_rules("KmsKeyId", {"KmsKeyId": request["KmsKeyId"], "InstanceType": machine})
     if variants and sum(variant.get("InitialVariantWeight", 1) for variant in variants) <= 0:
         yield Problem("InitialVariantWeight", "is 0 for all variants", "Give one of them more.")
 
@@ -154,6 +177,7 @@ def variant_rules(variant: Request, count: int, later: bool) -> Iterator[Problem
 
 
 def transform_rules(request: Request) -> Iterator[Problem]:
+    yield from disk_key_rules("VolumeKmsKeyId", request.get("TransformResources", {}))
     payload, at_once = request.get("MaxPayloadInMB"), request.get("MaxConcurrentTransforms")
     if payload is not None and payload > MAX_TRANSFORM_MB:
         yield Problem("MaxPayloadInMB", f"is {payload}", f"Give at most {MAX_TRANSFORM_MB}.")

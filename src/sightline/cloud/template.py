@@ -41,12 +41,6 @@ MAX_VARIANTS = 5
 SAMPLE_ROLE = "arn:aws:iam::123456789012:role/sightline"
 """Stands for the stack's own role where the requests are checked."""
 
-NETWORK = (
-    "CreateNetworkInterface", "CreateNetworkInterfacePermission", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission",
-    "DescribeDhcpOptions", "DescribeNetworkInterfaces", "DescribeSecurityGroups", "DescribeSubnets", "DescribeVpcs",
-)  # fmt: skip
-"""What a role has to be allowed for an endpoint in a VPC."""
-
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -114,8 +108,7 @@ def contradictions(stack: Stack) -> Iterator[Problem]:
     if bool(asked.instance_type) == bool(asked.serverless_mb):
         what = f"is given with {asked.instance_type}" if asked.instance_type else "is not given, and no machines either"
         yield Problem("--serverless", what, "Give --instance-type or --serverless, one of both; serverless has no GPU.")
-    if asked.serverless_mb:
-        yield from without_machines(asked)
+    yield from deploys.contradictions(asked)
     for variant, archive in stack.archives.items():
         if not archive.startswith("s3://") or not archive.endswith(".tar.gz") or archive.count("/") < 3:
             where = "MODEL" if variant == hosting.VARIANT else f"--variant {variant}"
@@ -133,18 +126,6 @@ def contradictions(stack: Stack) -> Iterator[Problem]:
         yield Problem("--max-latency", f"is {stack.max_latency_s:g} s", "Give more than 0, and at most the 60 s of an answer.")
     if asked.image and ECR_IMAGE.fullmatch(asked.image) is None:
         yield Problem("--image", f"{asked.image!r} is no image in ECR", "Push it there first: sightline cloud image push.")
-
-
-def without_machines(asked: deploys.Asked) -> Iterator[Problem]:
-    """What a serverless endpoint has not."""
-    if asked.subnets or asked.security_groups:
-        yield Problem("--subnets", "are of a VPC, and serverless endpoints are in none", "Leave them out, or give machines.")
-    if asked.kms_key:
-        yield Problem("--kms-key", "encrypts disks of machines, and there are none", "Leave it out, or give machines.")
-    if asked.beside:
-        yield Problem("--variant", "a serverless endpoint has one model", "Give an instance type, or one model.")
-    if asked.scale is not None:
-        yield Problem("--scale", "serverless endpoints scale by themselves", "Leave it out.")
 
 
 def template(stack: Stack) -> Data:
@@ -286,19 +267,9 @@ def role_statements(stack: Stack) -> list[Data]:
         allow(["cloudwatch:DescribeAlarms"], arn("cloudwatch", f"alarm:sightline-{asked.name}*")),
         allow(["ecr:GetAuthorizationToken"], "*"),
         allow(pulling, repository_arn(asked.image)),
-        *([allow([f"ec2:{action}" for action in NETWORK], "*")] if asked.subnets else []),
-        *(key_statements(asked.kms_key) if asked.kms_key else []),
+        *(policies.network_use() if asked.subnets else []),
+        *(policies.key_statements(asked.kms_key, policies.KEY_USE, arn) if asked.kms_key else []),
     ]
-
-
-def key_statements(key: str) -> list[Data]:
-    """The use of a KMS key, which may be given by its ARN, its id or an alias."""
-    actions = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"]
-    name = key.rpartition(":")[2]
-    if name.startswith("alias/"):
-        aliases: Data = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
-        return [allow(actions, arn("kms", "key/*"), **aliases)]
-    return [allow(actions, key if key.startswith("arn:") else arn("kms", f"key/{key}"))]
 
 
 def front_resources(stack: Stack) -> Data:

@@ -27,7 +27,7 @@ from sightline.cloud.jobs import submit as send_plan
 from sightline.cloud.logs import TRANSFORMS, Tail
 from sightline.cloud.naming import OWNER, unique_name
 from sightline.cloud.requests import Surroundings
-from sightline.cloud.rules import MAX_TRANSFORM_MB
+from sightline.cloud.rules import MAX_TRANSFORM_MB, notes_of_key
 from sightline.cloud.shapes import Call, require_valid
 from sightline.errors import RunError, SightlineError, nearest
 from sightline.images import SUFFIXES
@@ -122,7 +122,7 @@ def plan_transform(
         environment={"SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": str(ANSWER_S), **asked.environment},
     )  # fmt: skip
     calls.append(Call("sagemaker", "CreateTransformJob", request))
-    warnings = tuple(require_valid(calls))
+    warnings = (*require_valid(calls), *notes_of_key(asked.kms_key, asked.instance_type))
     uploads = {**uploads, listed: f"{base}pictures.json"}
     return Plan(name, "" if there else bucket, uploads, tuple(calls), asked.own_tags, warnings)
 
