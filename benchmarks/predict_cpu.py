@@ -137,7 +137,7 @@ def measured(call: Callable[[], object]) -> tuple[float, float]:
 
 def graph_predictors(detector: Detector, config: Config, threads: int) -> dict[str, GraphPredictor]:
     """{name: the detector as a graph in a runtime}, for each one installed."""
-    from sightline.export.detector import graph_of
+    from sightline.exporting.detector import graph_of
 
     onnx = graph_of(detector, config.input.format, OPSET).SerializeToString()
     least = config.model.roi_heads.score_thresh_test

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sightline.evaluation.comparing import compare as compare
     from sightline.examining import evaluate as evaluate
     from sightline.examining import examine as examine
-    from sightline.export.write import export as export
+    from sightline.exporting.write import export as export
     from sightline.journey import demo as demo
     from sightline.journey import run as run
     from sightline.journey import train as train
@@ -61,7 +61,7 @@ PUBLIC = {
     "draw": "sightline.view.draw:draw",
     "evaluate": "sightline.examining:evaluate",
     "examine": "sightline.examining:examine",
-    "export": "sightline.export.write:export",
+    "export": "sightline.exporting.write:export",
     "in_slices": "sightline.slicing:in_slices",
     "load_config": "sightline.config.sources:load",
     "load_model": "sightline.bundle.load:load_model",

@@ -24,7 +24,7 @@ from sightline.cloud.drivers import OUR_CUDA
 from sightline.containers.hosts import free_port
 from sightline.containers.local import lay_out, lay_out_model
 from sightline.dataset import drawn
-from sightline.export.write import export
+from sightline.exporting.write import export
 
 ASKED = os.environ.get("SIGHTLINE_IMAGES", "")
 KINDS = {"": [], "1": ["serve-onnx", "train", "serve"]}.get(ASKED, ASKED.split(","))

@@ -11,7 +11,7 @@ from builders import a_detector, a_painting
 from graphs import MASK, a_graph, told_of
 
 from sightline.errors import BundleError, ConfigError, MissingDependencyError
-from sightline.export.detector import graph_of
+from sightline.exporting.detector import graph_of
 from sightline.geometry.masks import decode
 from sightline.model.detector import rescaled as torch_rescaled
 from sightline.model.instances import Found as TorchFound

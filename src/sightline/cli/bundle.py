@@ -96,8 +96,8 @@ def export(
     """A model as ONNX, TorchScript or torch.export; kept only if it finds what the model finds."""
     from typing import cast
 
-    from sightline.export.write import Format
-    from sightline.export.write import export as export_model
+    from sightline.exporting.write import Format
+    from sightline.exporting.write import export as export_model
 
     log_to_stderr()
     done = export_model(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from sightline import __version__
 from sightline.errors import ConfigError
-from sightline.export.backbone import features_of
-from sightline.export.chosen import Detected, limits_of
-from sightline.export.dense import proposals, proposals_alone, retinanet
-from sightline.export.graph import LARGEST_OPSET, LEAST_OPSET, Graph, Value
-from sightline.export.heads import found_by_heads, masks_of
+from sightline.exporting.backbone import features_of
+from sightline.exporting.chosen import Detected, limits_of
+from sightline.exporting.dense import proposals, proposals_alone, retinanet
+from sightline.exporting.graph import LARGEST_OPSET, LEAST_OPSET, Graph, Value
+from sightline.exporting.heads import found_by_heads, masks_of
 from sightline.model.detector import Detector
 from sightline.model.rcnn import GeneralizedRCNN, ProposalNetwork
 from sightline.model.retinanet import RetinaNet

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from sightline.export.backbone import Features, applied
-from sightline.export.chosen import (
+from sightline.exporting.backbone import Features, applied
+from sightline.exporting.chosen import (
     ABSENT,
     LEAST,
     Candidates,
@@ -21,7 +21,7 @@ from sightline.export.chosen import (
     clipped,
     kept,
 )
-from sightline.export.graph import Graph, Value
+from sightline.exporting.graph import Graph, Value
 from sightline.model.retinanet import LevelNorms, RetinaNet, Subnet
 from sightline.model.rpn import RPN
 

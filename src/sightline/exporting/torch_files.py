@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from sightline.errors import RunError
-from sightline.export.forward import Forward
-from sightline.export.verify import Answers, Ask
+from sightline.exporting.forward import Forward
+from sightline.exporting.verify import Answers, Ask
 
 FACTS = "sightline.json"
 """The extra file in both formats that holds the meta-data."""

@@ -11,10 +11,10 @@ import numpy as np
 from torch import nn
 
 from sightline.errors import ConfigError
-from sightline.export.backbone import Array, Features, applied, numbers
-from sightline.export.chosen import LEAST, Detected, above, best_of_picture, clipped, decoded, kept
-from sightline.export.dense import Proposed
-from sightline.export.graph import Graph, Value
+from sightline.exporting.backbone import Array, Features, applied, numbers
+from sightline.exporting.chosen import LEAST, Detected, above, best_of_picture, clipped, decoded, kept
+from sightline.exporting.dense import Proposed
+from sightline.exporting.graph import Graph, Value
 from sightline.model.box_head import BoxHead, BoxPredictor, Selection
 from sightline.model.cascade import CascadeROIHeads
 from sightline.model.mask_head import MaskHead

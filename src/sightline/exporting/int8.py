@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import ConfigError, ImageError, Problem, SightlineError
-from sightline.export.detector import tell
-from sightline.export.graph import PURPOSE
+from sightline.exporting.detector import tell
+from sightline.exporting.graph import PURPOSE
 from sightline.images import SUFFIXES, InputSize, check_image, read_image
 from sightline.optional import require
 from sightline.runtimes.graph import Told

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.export.backbone import numbers
-from sightline.export.graph import Graph, Input, Value
+from sightline.exporting.backbone import numbers
+from sightline.exporting.graph import Graph, Input, Value
 from sightline.model.anchors import AnchorGrid
 from sightline.model.boxes import MAX_LOG_SCALE, BoxCoder
 

@@ -14,10 +14,10 @@ from sightline.bundle.load import load_model
 from sightline.cli.main import app
 from sightline.config.yaml_dialect import dump
 from sightline.errors import ConfigError, DatasetError, ImageError, RunError, SightlineError
-from sightline.export import int8
-from sightline.export.cost import agreeing, agreement, predictor_of
-from sightline.export.detector import told
-from sightline.export.write import Exported, export
+from sightline.exporting import int8
+from sightline.exporting.cost import agreeing, agreement, predictor_of
+from sightline.exporting.detector import told
+from sightline.exporting.write import Exported, export
 from sightline.records import Detections, ImageSize
 
 onnx = pytest.importorskip("onnx")

@@ -22,12 +22,12 @@ from builders import (
 )
 
 from sightline.errors import ConfigError, RunError
-from sightline.export.detector import graph_of, require_opset, tell, told
-from sightline.export.forward import Forward
-from sightline.export.graph import LARGEST_OPSET, LEAST_OPSET, OPSET
-from sightline.export.torch_files import ask_export, ask_torchscript, export_bytes, exported, torchscript_bytes, traced
-from sightline.export.verify import Ask, Some, by_picture, compare, judged, reference, samples, verify
-from sightline.export.write import ask_onnx
+from sightline.exporting.detector import graph_of, require_opset, tell, told
+from sightline.exporting.forward import Forward
+from sightline.exporting.graph import LARGEST_OPSET, LEAST_OPSET, OPSET
+from sightline.exporting.torch_files import ask_export, ask_torchscript, export_bytes, exported, torchscript_bytes, traced
+from sightline.exporting.verify import Ask, Some, by_picture, compare, judged, reference, samples, verify
+from sightline.exporting.write import ask_onnx
 from sightline.model.build import build_predictor
 from sightline.model.predictor import Predictor
 from sightline.records import ImageSize
@@ -285,7 +285,7 @@ GOLDEN = ("faster_rcnn_fpn", "mask_rcnn_fpn", "retinanet", "cascade_mask_rcnn")
 def test_detectron2s_own_answers(name: str, shared: Path) -> None:
     """The graph gives what Detectron2 gave, not only what we make of it."""
     from sightline.bundle.archive import read_model_files
-    from sightline.export.write import subject_of
+    from sightline.exporting.write import subject_of
     from sightline.images import read_image
 
     folder = shared / "golden" / name

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
 from sightline.errors import ConfigError
-from sightline.export.backbone import folded
-from sightline.export.chosen import ABSENT, LEAST
-from sightline.export.heads import predictor_of, stage_count
+from sightline.exporting.backbone import folded
+from sightline.exporting.chosen import ABSENT, LEAST
+from sightline.exporting.heads import predictor_of, stage_count
 from sightline.model.anchors import AnchorGrid
 from sightline.model.boxes import BoxCoder, nonempty
 from sightline.model.cascade import CascadeROIHeads

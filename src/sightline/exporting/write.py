@@ -22,12 +22,12 @@ from sightline.config.schema import Config
 from sightline.dataset.folder import DatasetPart, open_part
 from sightline.errors import BundleError, ConfigError, Problem, nearest
 from sightline.evaluation.predicting import label_map
-from sightline.export import int8 as quantising
-from sightline.export.cost import Int8, told_of
-from sightline.export.detector import graph_of, require_opset, tell
-from sightline.export.forward import Forward
-from sightline.export.graph import OPSET, PURPOSE
-from sightline.export.torch_files import (
+from sightline.exporting import int8 as quantising
+from sightline.exporting.cost import Int8, told_of
+from sightline.exporting.detector import graph_of, require_opset, tell
+from sightline.exporting.forward import Forward
+from sightline.exporting.graph import OPSET, PURPOSE
+from sightline.exporting.torch_files import (
     ask_export,
     ask_torchscript,
     export_bytes,
@@ -35,7 +35,7 @@ from sightline.export.torch_files import (
     torchscript_bytes,
     traced,
 )
-from sightline.export.verify import Answers, Ask, Verified, samples, verify
+from sightline.exporting.verify import Answers, Ask, Verified, samples, verify
 from sightline.model.build import build_detector, build_predictor
 from sightline.model.checkpoint import Unfilled, load_exactly, parse_checkpoint, state_dict_of
 from sightline.model.detector import Detector

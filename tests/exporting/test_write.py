@@ -16,10 +16,10 @@ from sightline.bundle.archive import describe, read_archive, sha256
 from sightline.cli.main import app
 from sightline.config.yaml_dialect import dump
 from sightline.errors import BundleError, ConfigError, ImageError, MissingDependencyError, RunError, SightlineError
-from sightline.export import write
-from sightline.export.detector import told
-from sightline.export.torch_files import FACTS
-from sightline.export.write import export
+from sightline.exporting import write
+from sightline.exporting.detector import told
+from sightline.exporting.torch_files import FACTS
+from sightline.exporting.write import export
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

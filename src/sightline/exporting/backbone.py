@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline.errors import ConfigError
-from sightline.export.graph import Graph, Value
+from sightline.exporting.graph import Graph, Value
 from sightline.model.detector import Detector
 from sightline.model.fpn import FPN, ConvolvedTop
 from sightline.model.norms import EPSILON, Conv, FrozenBatchNorm2d
