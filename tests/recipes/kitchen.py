@@ -26,8 +26,11 @@ NOT_RUN = {r"^torchrun ": "tests/training/test_processes.py starts several proce
 
 CURL = shutil.which("curl") or "curl"
 
-COCO_PICTURES, BEES, NEW = 12, 20, 3
+COCO_PICTURES, BEES, NEW, BALLOONS = 12, 20, 3, {"train": 8, "val": 3}
 """How many of the real ones."""
+
+NAMED = "24631331976_defa3bb61f_k.jpg"
+"""A photograph that the page of the balloons asks the server about."""
 
 
 class Recipe(Page):
@@ -82,10 +85,15 @@ def to_run(page: str) -> list[Command]:
 
 
 def balloon(shared: Path, to: Path) -> None:
+    """Some of the photographs, with their entries of the label files."""
     with zipfile.ZipFile(to, "w") as archive:
-        for path in sorted((shared / "data" / "balloon").rglob("*")):
-            if path.is_file():
-                archive.write(path, Path("balloon") / path.relative_to(shared / "data" / "balloon"))
+        for part, count in BALLOONS.items():
+            source = shared / "data" / "balloon" / part
+            entries = json.loads((source / "via_region_data.json").read_text(encoding="utf-8"))
+            kept = dict(sorted(entries.items(), key=lambda item: (item[1]["filename"] != NAMED, item[0]))[:count])
+            archive.writestr(f"balloon/{part}/via_region_data.json", json.dumps(kept))
+            for entry in kept.values():
+                archive.write(source / entry["filename"], f"balloon/{part}/{entry['filename']}")
 
 
 def coco_labels(shared: Path, part: str) -> dict[str, Any]:
@@ -147,9 +155,10 @@ def zoo_weights(name: str, address: str, cache: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         detector = build_detector(load(name, [*SMALLER, *DOWNLOADED]))
-    arrays = {  # constant norms do not hold random blocks in bounds
-        key: tensor.numpy() * (0.1 if key.endswith("conv3.norm.weight") else 1) for key, tensor in detector.state_dict().items()
-    }
+    arrays = {}
+    for key, tensor in detector.state_dict().items():  # constant norms neither scale pixels nor hold random blocks in bounds
+        factor = 0.02 if key.endswith("stem.conv1.norm.weight") else 0.1 if key.endswith("conv3.norm.weight") else 1
+        arrays[key] = tensor.numpy() * factor
     path = cache / "dl.fbaipublicfiles.com" / "detectron2" / address.removeprefix("detectron2://")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "a test"}))
