@@ -14,6 +14,7 @@ from sightline.bundle.archive import (
     MANIFEST,
     WEIGHTS,
     describe,
+    fact_files,
     read_archive,
     read_model_files,
     run_facts,
@@ -46,6 +47,10 @@ def a_folder(path: Path, members: dict[str, bytes]) -> Path:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
     return path
+
+
+Made = Callable[[Path, dict[str, bytes]], Path]
+"""`a_folder` or `an_archive`."""
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -211,8 +216,9 @@ def test_any_broken_byte_is_noticed(tmp_path: Path) -> None:
             raise BundleError("this byte", "does not matter", "Go on.")
 
 
-def test_a_run_folder_tells_its_own_facts(tmp_path: Path) -> None:
-    run = a_folder(
+@pytest.mark.parametrize("make", [a_folder, an_archive])
+def test_a_run_tells_its_own_facts(tmp_path: Path, make: Made) -> None:
+    run = make(
         tmp_path / "run",
         {
             "model_final.pth": b"w",
@@ -228,11 +234,14 @@ def test_a_run_folder_tells_its_own_facts(tmp_path: Path) -> None:
     )
 
 
-def test_detectron2s_folder_tells_none(tmp_path: Path) -> None:
-    folder = a_folder(tmp_path / "output", {"model_final.pth": b"w", CONFIG: b"c"})
-    assert (read_model_files(folder).manifest, run_facts(folder)) == ({}, {})
+@pytest.mark.parametrize("make", [a_folder, an_archive])
+def test_detectron2s_files_tell_none(tmp_path: Path, make: Made) -> None:
+    output = make(tmp_path / "output", {"model_final.pth": b"w", CONFIG: b"c"})
+    assert (read_model_files(output).weights, read_model_files(output).manifest) == (b"w", {})
+    assert run_facts(fact_files(output), output) == {}
 
 
+@pytest.mark.parametrize("make", [a_folder, an_archive])
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -241,13 +250,14 @@ def test_detectron2s_folder_tells_none(tmp_path: Path) -> None:
         ("inference/scores.json", b"\xff", r"scores\.json: is no JSON"),
     ],
 )
-def test_facts_that_are_damaged(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_facts_that_are_damaged(tmp_path: Path, make: Made, name: str, content: bytes, message: str) -> None:
     facts = {"run.json": b"{}", name: content}
-    run = a_folder(tmp_path / "run", {"model_final.pth": b"w", CONFIG: b"c"} | facts)
+    run = make(tmp_path / "run", {"model_final.pth": b"w", CONFIG: b"c"} | facts)
     with pytest.raises(BundleError, match=message):
         read_model_files(run)
 
 
+@pytest.mark.parametrize("make", [a_folder, an_archive])
 @pytest.mark.parametrize(
     ("there", "chosen"),
     [
@@ -257,9 +267,9 @@ def test_facts_that_are_damaged(tmp_path: Path, name: str, content: bytes, messa
         pytest.param(("model_0000005.pth", "model_0000009.pth"), b"model_0000009.pth", id="then what last_checkpoint names"),
     ],
 )
-def test_which_weights_stand_in(tmp_path: Path, there: tuple[str, ...], chosen: bytes) -> None:
+def test_which_weights_stand_in(tmp_path: Path, make: Made, there: tuple[str, ...], chosen: bytes) -> None:
     members = {name: name.encode() for name in there} | {CONFIG: b"c", "last_checkpoint": b"model_0000009.pth\n"}
-    assert read_model_files(a_folder(tmp_path / "run", members)).weights == chosen
+    assert read_model_files(make(tmp_path / "run", members)).weights == chosen
 
 
 @pytest.mark.parametrize("pointer", [b"gone.pth", b""])

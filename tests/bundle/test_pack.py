@@ -17,11 +17,13 @@ from builders import a_config, a_detector, a_run
 
 import sightline
 from sightline import storage
-from sightline.bundle.archive import read_archive, sha256
+from sightline.bundle.archive import read_archive, sha256, write_archive
 from sightline.bundle.load import load_model
-from sightline.bundle.pack import pack_files, pack_run
+from sightline.bundle.pack import bundle_members, pack_files, pack_run
+from sightline.config.sources import load
 from sightline.config.yaml_dialect import dump, load_file
 from sightline.errors import BundleError, CheckpointError, ConfigError, SightlineError
+from sightline.storage import unpack
 from sightline.training.run import Run
 
 
@@ -124,6 +126,50 @@ def test_what_cannot_be_loaded_is_not_packed(
     assert not (tmp_path / "out").exists()
 
 
+def test_another_family_is_told_before_the_number_of_names(tmp_path: Path) -> None:
+    narrow = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "8", "MODEL.FPN.OUT_CHANNELS", "16"]
+    config_file(tmp_path, dump(load("COCO-Detection/retinanet_R_50_FPN_1x", narrow))).rename(tmp_path / "config.yaml")
+    weights_file(tmp_path).rename(tmp_path / "model_final.pth")
+    with pytest.raises(CheckpointError, match=r"looks like a Faster R-CNN.*, the configuration describes a RetinaNet"):
+        pack_run(tmp_path, tmp_path / "m.tar.gz", ["one"])
+
+
+def an_old_archive(folder: Path, weights: str, **more: str) -> Path:
+    """Detectron2's files in an archive, as the 2021 samples made it."""
+    files = {weights: weights_file(folder).read_bytes(), "config.yaml": config_file(folder).read_bytes()}
+    files |= {name.replace("_json", ".json"): text.encode() for name, text in more.items()}
+    with (folder / "old.tar.gz").open("wb") as file:
+        write_archive({**files, "code/train.py": b"raise SystemExit"}, file)
+    return folder / "old.tar.gz"
+
+
+@pytest.mark.parametrize("weights", ["model.pth", "model_final.pth"])
+def test_an_archive_without_a_description_gets_one(tmp_path: Path, weights: str) -> None:
+    packed = pack_run(an_old_archive(tmp_path, weights), tmp_path / "new.tar.gz", ["cat", "dog"])
+    members = read_archive(packed.path)
+    assert json.loads(members["bundle.json"])["class_names"] == ["cat", "dog"]
+    assert "code/inference.py" in members and "code/train.py" not in members
+    assert load_model(packed.path, device="cpu").class_names == ("cat", "dog")
+    assert bundle_members(tmp_path / "old.tar.gz", ["cat", "dog"]) == members
+
+
+def test_an_archived_run_brings_its_names(tmp_path: Path) -> None:
+    archived = an_old_archive(tmp_path, "model_final.pth", run_json='{"class_names": ["bee", "wasp"], "images": 3}')
+    packed = pack_run(archived, tmp_path / "new.tar.gz")
+    assert packed.class_names == ("bee", "wasp")
+    assert json.loads(read_archive(packed.path)["bundle.json"])["training"] == {"images": 3}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_bundle_packed_again_keeps_what_it_tells(run: Run, tmp_path: Path, packed: bool) -> None:
+    first = tmp_path / "first.tar.gz"
+    pack_run(run.folder, first, ["bee", "wasp"])
+    if not packed:
+        unpack(first, tmp_path / "first", first)
+    again = pack_run(first if packed else tmp_path / "first", tmp_path / "again.tar.gz")
+    assert (again.class_names, Path(again.path).read_bytes()) == (("bee", "wasp"), first.read_bytes())
+
+
 @pytest.mark.parametrize(
     ("missing", "error", "message"),
     [
@@ -143,7 +189,7 @@ def test_files_that_are_missing(tmp_path: Path, missing: str, error: type[Sightl
     [
         ((), r"run: has no config\.yaml and no model\.pth\. Give the folder of a finished training"),
         (("config.yaml",), r"run: has no model\.pth\."),
-        (None, r"run: is no run folder\. Give the folder that `sightline train` wrote"),
+        (None, r"run: is no run folder\. Give the folder that `sightline train` wrote, or an archive"),
     ],
 )
 def test_folders_that_are_no_run(tmp_path: Path, there: tuple[str, ...] | None, message: str) -> None:

@@ -30,9 +30,13 @@ GRAPH = "model.onnx"
 RUN_THRESHOLDS = "thresholds.json"
 RUN_WEIGHTS = ("model_best.pth", "model_final.pth")
 """Of a run, the first that is there: the best that validation measured, else the last."""
+LAST = "last_checkpoint"
+"""Names the newest checkpoint of a run that has not finished."""
+RUN_FACTS = ("run.json", "inference/scores.json", RUN_THRESHOLDS)
+"""What a run tells of itself."""
 CODE = "code/"
 """Where a bundle has what AWS's containers run. Loading a model takes nothing from there, and changes there are no fault."""
-NEEDED = {WEIGHTS, GRAPH, CONFIG, MANIFEST, *RUN_WEIGHTS, RUN_THRESHOLDS, "run.json", "inference/scores.json"}
+NEEDED = {WEIGHTS, GRAPH, CONFIG, MANIFEST, *RUN_WEIGHTS, *RUN_FACTS}
 """What is fetched of a model's folder on S3; a run has more checkpoints than that."""
 
 MAX_MEMBER_BYTES = 8 * 2**30
@@ -232,7 +236,10 @@ def read_archive(path: Path) -> dict[str, bytes]:
 
 
 def read_model_archive(path: Path, *, graph_first: bool) -> dict[str, Content]:
-    """The same of what loading a model needs. graph_first: with a `model.onnx`, the weights are passed over."""
+    """The same of what loading a model needs; of a run, its final weights stand in for model.pth, as in `read_folder`.
+
+    graph_first: with a `model.onnx`, the weights are passed over
+    """
     members: dict[str, Content] = {}
     with reading(path):
         for name, file in archive_files(path):
@@ -240,10 +247,14 @@ def read_model_archive(path: Path, *, graph_first: bool) -> dict[str, Content]:
                 members[name] = Passed(hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
             elif not name.startswith(CODE):
                 members[name] = file.read()
-    weights = members.get(WEIGHTS)
-    if graph_first and GRAPH in members and isinstance(weights, bytes):  # the graph came after them
-        members[WEIGHTS] = Passed(sha256(weights))
-    return members
+    pointer = members.get(LAST)
+    last = pointer.decode(errors="replace").strip() if isinstance(pointer, bytes) else ""
+    weights = next((members[name] for name in (WEIGHTS, *RUN_WEIGHTS, last) if name in members), None)
+    if weights is not None:
+        later = graph_first and GRAPH in members and isinstance(weights, bytes)  # the graph came after them
+        members[WEIGHTS] = Passed(digest(weights)) if later else weights
+    facts = {name: content for name, content in members.items() if name in RUN_FACTS and isinstance(content, bytes)}
+    return members if MANIFEST in members else members | described_run(facts, path)
 
 
 def archive_files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -295,7 +306,7 @@ def read_folder(path: Path, *, graph_first: bool = False) -> dict[str, Content]:
     weights = next((path / name for name in (WEIGHTS, *RUN_WEIGHTS) if (path / name).is_file()), None) or last_saved(path)
     if weights is not None:
         members[WEIGHTS] = weights if graph_first and GRAPH in members else weights.read_bytes()
-    return members if MANIFEST in members else members | described_run(path)
+    return members if MANIFEST in members else members | described_run(fact_files(path), path)
 
 
 def read_config(path: Path) -> bytes:
@@ -306,36 +317,41 @@ def read_config(path: Path) -> bytes:
 
 def last_saved(path: Path) -> Path | None:
     """The checkpoint of a run that has not finished."""
-    pointer = path / "last_checkpoint"
+    pointer = path / LAST
     named = path / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
     return named if named is not None and named.is_file() else None
 
 
-def described_run(path: Path) -> dict[str, bytes]:
-    """A run's own facts (run.json, scores.json) as the manifest that packing it would write, without checksums."""
-    return {MANIFEST: json.dumps({"format": FORMAT, **run_facts(path)}).encode()} if (path / "run.json").is_file() else {}
+def described_run(files: Mapping[str, bytes], where: Path) -> dict[str, bytes]:
+    """A run's own facts as the manifest that packing it would write, without checksums; Detectron2's folders have none."""
+    told = {"format": FORMAT, **run_facts(files, where)}
+    return {MANIFEST: json.dumps(told).encode()} if "run.json" in files else {}
 
 
-def run_facts(path: Path) -> dict[str, object]:
-    """What a run folder tells: class names, how it was trained, what it scored, what it serves. Empty for Detectron2's own."""
-    facts: dict[str, object] = {}
-    if (path / "run.json").is_file():
-        training = read_facts(path / "run.json")
-        facts = {"class_names": training.pop("class_names", []), "training": training}
-    if (path / "inference" / "scores.json").is_file():
-        facts["scores"] = read_facts(path / "inference" / "scores.json")
-    if (path / RUN_THRESHOLDS).is_file():
-        facts["thresholds"] = read_facts(path / RUN_THRESHOLDS)
-    return facts
+def fact_files(folder: Path) -> dict[str, bytes]:
+    """{name: content} of RUN_FACTS, those that are there."""
+    return {name: (folder / name).read_bytes() for name in RUN_FACTS if (folder / name).is_file()}
 
 
-def read_facts(path: Path) -> dict[str, object]:
+def run_facts(files: Mapping[str, bytes], where: Path) -> dict[str, object]:
+    """What a run's files tell: class names, how it was trained, what it scored, what it serves. Empty for Detectron2's own.
+
+    where: the folder or archive that they are in
+    """
+    told = {name: read_facts(files[name], where / name) for name in RUN_FACTS if name in files}
+    training = told.pop("run.json", None)
+    facts = {} if training is None else {"class_names": training.pop("class_names", []), "training": training}
+    named = {"scores": "inference/scores.json", "thresholds": RUN_THRESHOLDS}
+    return facts | {key: told[name] for key, name in named.items() if name in told}
+
+
+def read_facts(content: bytes, where: Path) -> dict[str, object]:
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(content)
     except ValueError as error:
-        raise BundleError(path, f"is no JSON ({error})", "Restore it, or remove it and give the class names.") from error
+        raise BundleError(where, f"is no JSON ({error})", "Restore it, or remove it and give the class names.") from error
     if not isinstance(facts, dict):
-        raise BundleError(path, f"holds a {type(facts).__name__}", "Restore it, or remove it and give the class names.")
+        raise BundleError(where, f"holds a {type(facts).__name__}", "Restore it, or remove it and give the class names.")
     return facts
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,12 @@ from sightline.bundle.archive import (
     GRAPH,
     MANIFEST,
     NEEDED,
+    RUN_FACTS,
     WEIGHTS,
+    Content,
     Files,
+    fact_files,
+    from_members,
     manifest_names,
     model_path,
     read_archive,
@@ -26,6 +31,7 @@ from sightline.bundle.archive import (
     read_config,
     read_folder,
     read_manifest,
+    read_model_archive,
     read_model_files,
     run_facts,
     sha256,
@@ -43,6 +49,8 @@ from sightline.model.build import build_detector
 from sightline.model.checkpoint import parse_checkpoint, read_weights, state_dict_of
 from sightline.storage import atomic_write, copied_here, output_path
 
+LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Packed:
@@ -57,32 +65,50 @@ class Packed:
 def pack_run(
     run: str | Path, to: str | Path, class_names: Sequence[str] | None = None, *, requirements: Path | None = None
 ) -> Packed:
-    """The bundle of a run folder (or Detectron2's output folder): its final weights, configuration, names and scores.
+    """The bundle of a run: its final weights, configuration, names and scores.
 
-    run, to:      paths, or s3:// addresses
+    run:          a run folder, Detectron2's output folder, or an archive of such files, as the 2021 samples' model.tar.gz is;
+                  a path, or an s3:// address
+    to:           a path, or an s3:// address
     requirements: a pip requirements file to travel as code/requirements.txt; None: what Sightline needs, less torch
 
     Raises:
         BundleError, ConfigError, CheckpointError: it cannot be loaded, so it is not packed.
     """
-    folder = model_path(run)
-    if not folder.is_dir():
-        raise BundleError(run, "is no run folder", "Give the folder that `sightline train` wrote.")
-    return write_members(run_members(folder, run, class_names, requirements), to)
+    path = model_path(run)
+    if not path.exists():
+        raise BundleError(run, "is no run folder", "Give the folder that `sightline train` wrote, or an archive of a model.")
+    return write_members(run_members(path, run, class_names, requirements), to)
 
 
-def run_members(
-    folder: Path, run: str | Path, class_names: Sequence[str] | None, requirements: Path | None
-) -> dict[str, bytes]:
-    """What packing a run, which lies at `folder`, would write."""
-    members = read_folder(folder)
+def run_members(path: Path, run: str | Path, class_names: Sequence[str] | None, requirements: Path | None) -> dict[str, bytes]:
+    """What packing a run, or an archive of weights and configuration, which lies at `path`, would write."""
+    members = read_folder(path) if path.is_dir() else read_model_archive(path, graph_first=False)
     weights, config = members.get(WEIGHTS), members.get(CONFIG)
     missing = [name for name in (CONFIG, WEIGHTS) if name not in members]
     if not isinstance(weights, bytes) or not isinstance(config, bytes):
         raise BundleError(run, f"has no {' and no '.join(missing)}", "Give the folder of a finished training.")
+    if GRAPH in members:
+        LOG.warning("warning: %s: its %s does not travel; make it again: sightline bundle export --into.", run, GRAPH)
     tensors = state_dict_of(parse_checkpoint(io.BytesIO(weights), run), run)
-    files = Files(str(run), weights, config, run_facts(folder))
-    return packed_members(tensors, files, class_names=class_names, requirements=requirements)
+    return packed_members(
+        tensors,
+        Files(str(run), weights, config, facts_of(members, path, run)),
+        class_names=class_names,
+        requirements=requirements,
+    )
+
+
+def facts_of(members: Mapping[str, Content], path: Path, run: str | Path) -> dict[str, object]:
+    """What bundle.json tells of these members, and over it what a run's own files tell, which are written later.
+
+    Raises:
+        BundleError: a file is not the one that was packed.
+    """
+    manifest = from_members(members, str(run)).manifest
+    files = fact_files(path) if path.is_dir() else {name: content for name, content in members.items() if name in RUN_FACTS}
+    told = {key: manifest[key] for key in ("class_names", "training", "scores", "thresholds") if key in manifest}
+    return told | run_facts({name: content for name, content in files.items() if isinstance(content, bytes)}, path)
 
 
 def pack_files(
@@ -134,21 +160,24 @@ def packed_members(
 ) -> dict[str, bytes]:
     """{name: content} of a bundle, after loading what goes into it.
 
+    The weights are looked at before the names of the classes: whose weights are of another model has no use for names.
+
     tensors: of the model; they are written anew
     source:  where they come from: configuration and facts
     """
     buffer = io.BytesIO()
     torch.save({"model": dict(tensors)}, buffer)
     members = {WEIGHTS: buffer.getvalue(), CONFIG: source.config, **code_members(requirements)}
-    facts = {key: value for key, value in source.manifest.items() if key != "thresholds"}
-    files = Files(source.where, members[WEIGHTS], source.config, facts)
-    model = model_from(files, device="cpu", score_threshold=None, class_names=class_names)
+    files = Files(source.where, members[WEIGHTS], source.config, {})
+    model_from(files, device="cpu", score_threshold=None, class_names=None)
+    config = config_of(files)
+    names = names_for(config, class_names or manifest_names(source), source.where)
     manifest = {
         "format": FORMAT,
-        "class_names": list(model.class_names),
-        "score_threshold": score_threshold(config_of(files)),
-        **{key: value for key, value in facts.items() if key != "class_names"},
-        **carried(source, members[WEIGHTS], model.class_names),
+        "class_names": list(names),
+        "score_threshold": score_threshold(config),
+        **{key: value for key, value in source.manifest.items() if key not in ("class_names", "thresholds")},
+        **carried(source, members[WEIGHTS], names),
     }
     return described(members, manifest)
 
@@ -167,14 +196,14 @@ def bundle_members(reference: str | Path, class_names: Sequence[str] | None = No
         BundleError, ConfigError, CheckpointError: it cannot be loaded.
     """
     path = copied_here(reference, "A model", lambda name: name in NEEDED or name.startswith(CODE))
-    if path.is_dir() and not (path / MANIFEST).is_file():
-        return run_members(path, reference, class_names, None)
-    files = read_model_files(reference)  # with all its checks
     if not path.is_dir():
-        members = read_archive(path)
+        members = read_archive(path) if path.is_file() else {}
     else:
         named = (name for name in (CONFIG, WEIGHTS, GRAPH, MANIFEST) if (path / name).is_file())
         members = {name: (path / name).read_bytes() for name in named} | read_code(path)
+    if path.exists() and MANIFEST not in members:
+        return run_members(path, reference, class_names, None)
+    files = read_model_files(reference)  # with all its checks
     names = names_for(config_of(files), class_names or manifest_names(files), str(reference))
     return described(members, {"format": FORMAT, **files.manifest, "class_names": list(names)})
 

@@ -12,7 +12,9 @@ app = typer.Typer(no_args_is_help=True, help="What is deployed: pack it, look in
 
 @app.command()
 def pack(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run folder, or Detectron2's output folder.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run folder, Detectron2's output folder, or an archive of either.")
+    ] = None,
     *,
     output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="The archive to write.")] = "model.tar.gz",
     weights: Annotated[
