@@ -42,6 +42,11 @@ class EndpointStack(cdk.Stack):
             target.add_resource_dependency(endpoint)
             policy = add(self, "ScalingPolicy", "AWS::ApplicationAutoScaling::ScalingPolicy", requests.scaling_policy(given))
             policy.add_resource_dependency(target)
+            if requests.wakes(given):
+                waking = add(self, "WakingPolicy", policy.cfn_resource_type, requests.waking_policy(given))
+                waking.add_resource_dependency(target)
+                alarm = {**requests.waking_alarm(given), "AlarmActions": [{"Ref": "WakingPolicy"}]}
+                add(self, "WakingAlarm", "AWS::CloudWatch::Alarm", alarm)
         add_outputs(self, outputs(given))
         if given.http:
             add_front(self, given)

@@ -140,6 +140,9 @@ def machine_role(given: Settings) -> dict[str, Any]:
         allow(["ssm:GetParameter", "ssm:PutParameter"], arn("ssm", f"parameter/sightline/{given.name}/score")),
         allow(watching, arn("events", "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")),
     ]
+    if requests.wakes(given):
+        alarm = arn("cloudwatch", f"alarm:sightline-{given.name}-waking")
+        statements.append(allow(["cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"], alarm))
     if given.scale is not None:
         statements += [
             allow(scaling, "*"),

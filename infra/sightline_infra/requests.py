@@ -133,7 +133,10 @@ def endpoint_config(given: Settings, model_name: object) -> Data:
 
 
 def updating(given: Settings, alarms: Sequence[object]) -> Data:
-    """New machines beside the old ones, which stay when an alarm rings within five minutes; as many as scaling has found."""
+    """New machines beside the old ones, which stay when an alarm rings within five minutes; as many as scaling has found.
+
+    Of an endpoint that may have none, as many as at first: the new ones have to show that they come up.
+    """
     deployment = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 300},
@@ -145,7 +148,7 @@ def updating(given: Settings, alarms: Sequence[object]) -> Data:
         "RetainAllVariantProperties": True,
         "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DesiredWeight"}],
     }
-    return {"DeploymentConfig": deployment, **(kept if given.scale is not None else {})}
+    return {"DeploymentConfig": deployment, **(kept if given.scale is not None and given.scale[0] > 0 else {})}
 
 
 def alarms(given: Settings) -> dict[str, Data]:
@@ -186,16 +189,62 @@ def scaling_target(given: Settings) -> Data:
 
 
 def scaling_policy(given: Settings) -> Data:
+    """By requests a minute; of an asynchronous endpoint by how many wait for each machine."""
+    backlog = {
+        "MetricName": "ApproximateBacklogSizePerInstance",
+        "Namespace": "AWS/SageMaker",
+        "Dimensions": [{"Name": "EndpointName", "Value": given.name}],
+        "Statistic": "Average",
+    }
+    by_requests = {"PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}}
     return {
         **scaled(given),
         "PolicyName": f"{given.name}-{VARIANT}-requests",
         "PolicyType": "TargetTrackingScaling",
         "TargetTrackingScalingPolicyConfiguration": {
             "TargetValue": given.per_minute,
-            "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+            **({"CustomizedMetricSpecification": backlog} if given.async_ else by_requests),
             "ScaleInCooldown": 300,
             "ScaleOutCooldown": 60,
         },
+    }
+
+
+def wakes(given: Settings) -> bool:
+    """Whether there may be no machine at all, so that something has to bring one back."""
+    return given.scale is not None and given.scale[0] == 0
+
+
+def waking_policy(given: Settings) -> Data:
+    return {
+        **scaled(given),
+        "PolicyName": f"{given.name}-{VARIANT}-waking",
+        "PolicyType": "StepScaling",
+        "StepScalingPolicyConfiguration": {
+            "AdjustmentType": "ChangeInCapacity",
+            "MetricAggregationType": "Average",
+            "Cooldown": 300,
+            "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
+        },
+    }
+
+
+def waking_alarm(given: Settings) -> Data:
+    """Requests wait, and there is no machine. Its action, the policy, is not in it."""
+    return {
+        "AlarmName": f"sightline-{given.name}-waking",
+        "AlarmDescription": f"Requests wait at the endpoint {given.name}, which has no machine",
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "HasBacklogWithoutCapacity",
+        "Dimensions": [{"Name": "EndpointName", "Value": given.name}],
+        "Statistic": "Average",
+        "Period": 60,
+        "EvaluationPeriods": 2,
+        "DatapointsToAlarm": 2,
+        "Threshold": 1.0,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "missing",
+        "Tags": tags(given, "alarm", given.name),
     }
 
 

@@ -193,8 +193,12 @@ def settling(given: Settings) -> Data:
     service = "aws-sdk:applicationautoscaling"
     scaling = {
         "Scale": task(f"{service}:registerScalableTarget", target, "ScaleBy"),
-        "ScaleBy": task(f"{service}:putScalingPolicy", policy, "Keep"),
+        "ScaleBy": task(f"{service}:putScalingPolicy", policy, "Wake" if requests.wakes(given) else "Keep"),
     }
+    if requests.wakes(given):
+        alarm = {**requests.waking_alarm(given), "AlarmActions.$": "States.Array($.waking.PolicyARN)"}
+        scaling["Wake"] = task(f"{service}:putScalingPolicy", requests.waking_policy(given), "WakeBy", "$.waking")
+        scaling["WakeBy"] = task("aws-sdk:cloudwatch:putMetricAlarm", alarm, "Keep")
     kept = {"Name": "${Parameter}", "Value.$": "States.JsonToString($.score)", "Overwrite": True}
     return {
         "Wait": {"Type": "Wait", "Seconds": POLL_S, "Next": "State"},

@@ -211,10 +211,10 @@ def test_the_same_again_makes_nothing(account: Account, archive: Path) -> None:
     archive.write_bytes(b"other weights")
     other = deploys.plan_deploy(account, asked(archive), os.environ, quiet)
     assert [call.operation for call in other.calls] == [
-        "CreateModel", "CreateEndpointConfig", "PutMetricAlarm", "UpdateEndpoint",
+        "CreateModel", "CreateEndpointConfig", "PutMetricAlarm", "PutMetricAlarm", "UpdateEndpoint",
     ]  # fmt: skip
-    update = other.calls[-1].request
-    assert update["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "sightline-parts-errors"}]}
+    heeded = other.calls[-1].request["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+    assert heeded == [{"AlarmName": "sightline-parts-errors"}, {"AlarmName": "sightline-parts-latency"}]
 
 
 def test_an_update_of_an_endpoint_that_scales(account: Account, archive: Path) -> None:
@@ -229,7 +229,9 @@ def test_an_update_of_an_endpoint_that_scales(account: Account, archive: Path) -
     assert "parts goes on scaling as it was asked for before: --scale is not given" in update.warnings
     larger = replace(asked(archive, scale=(1, 4)), instance_type="ml.c5.xlarge")
     update = deploys.plan_deploy(account, larger, os.environ, quiet)
-    assert [call.operation for call in update.calls][2:] == ["DeregisterScalableTarget", "PutMetricAlarm", "UpdateEndpoint"]
+    assert [call.operation for call in update.calls][2:] == [
+        "DeregisterScalableTarget", "PutMetricAlarm", "PutMetricAlarm", "UpdateEndpoint",
+    ]  # fmt: skip
     assert update.calls[2].request["ResourceId"] == "endpoint/parts/variant/AllTraffic"
     assert "RetainAllVariantProperties" not in update.calls[-1].request
     assert [call.operation for call in update.scaling] == ["RegisterScalableTarget", "PutScalingPolicy"]
@@ -238,6 +240,40 @@ def test_an_update_of_an_endpoint_that_scales(account: Account, archive: Path) -
     assert update.warnings == ("parts does not scale any more on its other machines: --scale is not given",)
     account.client("sagemaker").delete_endpoint(EndpointName="parts")  # by somebody else, who forgot the rest
     assert deletion.Part("scaling", "endpoint/parts/variant/AllTraffic") in deletion.parts_of(account, "parts")
+
+
+def test_an_asynchronous_endpoint_comes_up_from_nothing_and_nothing_is_left(account: Account, archive: Path) -> None:
+    """By what waits for each machine; a step policy and its alarm bring the first machine back."""
+    plan = deployed(account, asked(archive, later=True, scale=(0, 2), max_latency_s=2.5))
+    deploys.let_scale(account, plan)
+    policies_ = account.client("application-autoscaling").describe_scaling_policies(ServiceNamespace="sagemaker")
+    steps = {one["PolicyType"]: one for one in policies_["ScalingPolicies"]}
+    tracked = steps["TargetTrackingScaling"]["TargetTrackingScalingPolicyConfiguration"]["CustomizedMetricSpecification"]
+    assert tracked["MetricName"] == "ApproximateBacklogSizePerInstance"
+    (alarm,) = account.client("cloudwatch").describe_alarms(AlarmNames=["sightline-parts-waking"])["MetricAlarms"]
+    assert (alarm["MetricName"], alarm["AlarmActions"]) == ("HasBacklogWithoutCapacity", [steps["StepScaling"]["PolicyARN"]])
+
+    archive.write_bytes(b"other weights")
+    update = deploys.plan_deploy(account, asked(archive, later=True, scale=(0, 2), max_latency_s=2.5), os.environ, quiet)
+    assert update.calls[-2].request["Threshold"] == 2.5e6
+    assert update.calls[-1].request["RetainAllVariantProperties"] is True
+    now = endpoints.describe(account, "parts")
+    assert now is not None
+    asleep = {**now, "ProductionVariants": [{**now["ProductionVariants"][0], "DesiredInstanceCount": 0}]}
+    config = {
+        "EndpointConfigName": "c-2",
+        "ProductionVariants": [{"VariantName": "AllTraffic", "InstanceType": "ml.m5.xlarge"}],
+    }
+    calls, _ = deploys.update_calls(account, asked(archive, later=True, scale=(0, 2)), asleep, config, Surroundings(ROLE))
+    assert "RetainAllVariantProperties" not in calls[-1].request  # none would be nobody's proof
+
+    for call in calls[:-1]:
+        account.client("cloudwatch").put_metric_alarm(**call.request)
+    parts = deletion.parts_of(account, "parts")
+    names = ["sightline-parts-errors", "sightline-parts-latency", "sightline-parts-waking"]
+    assert sorted(part.name for part in parts if part.kind == "alarm") == names
+    deletion.take_away(account, parts, quiet)
+    assert deletion.parts_of(account, "parts") == []
 
 
 def test_an_update_that_was_cut_off_goes_on(account: Account, archive: Path) -> None:
@@ -257,6 +293,8 @@ def test_an_update_that_was_cut_off_goes_on(account: Account, archive: Path) -> 
         ({"serverless_mb": 5000}, "has 5000 MB of memory"),
         ({"serverless_mb": 2048, "scale": (1, 2)}, "--scale: serverless endpoints scale by themselves"),
         ({"scale": (4, 2)}, "more than the 2 of MaxCapacity"),
+        ({"scale": (0, 2)}, r"--scale: is from 0, and only asynchronous .* Begin with 1, or add --async"),
+        ({"max_latency_s": 61}, r"--max-latency: is 61 s\. Give more than 0, and at most the 60 s"),
         ({"name": "two words"}, "EndpointName: is 'two words'"),
         ({"capture": 101}, "Give at most 100"),
         ({"serverless_mb": 2048, "later": True}, "a serverless endpoint never answers later"),
@@ -321,7 +359,7 @@ def test_an_endpoint_that_fails_says_why() -> None:
 def test_an_endpoint_that_is_stuck_or_rolled_back() -> None:
     with pytest.raises(RunError, match=r"is still Creating after 30 minutes\. Its container wrote no log"):
         wait(state("Creating"))
-    with pytest.raises(RunError, match=r"went back to what it was \(its alarm for errors rang\)"):
+    with pytest.raises(RunError, match=r"went back to what it was \(an alarm for errors or slow answers rang\)"):
         wait(state("Updating"), state("RollingBack"), state("InService", "c-1"))
 
 
@@ -492,10 +530,12 @@ def test_two_models_share_the_requests(account: Account, archive: Path, tmp_path
     assert warning.endswith("sightline cloud weights parts AllTraffic=1 new=0.25")
 
     other = deploys.plan_deploy(account, asked(archive, beside=(replace(new, weight=1.0),)), os.environ, quiet)
-    assert [call.operation for call in other.calls][-3:] == ["PutMetricAlarm", "PutMetricAlarm", "UpdateEndpoint"]
+    assert [call.operation for call in other.calls][-5:] == [*["PutMetricAlarm"] * 4, "UpdateEndpoint"]
     alarms = other.calls[-1].request["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
-    assert [alarm["AlarmName"] for alarm in alarms] == ["sightline-parts-errors", "sightline-parts_new-errors"]
-    for call in other.calls[-3:-1]:
+    assert [alarm["AlarmName"] for alarm in alarms] == [
+        f"sightline-{one}" for one in ("parts-errors", "parts-latency", "parts_new-errors", "parts_new-latency")
+    ]
+    for call in other.calls[-5:-1]:
         account.client("cloudwatch").put_metric_alarm(**call.request)
     account.client("cloudwatch").put_metric_alarm(
         **hosting.alarm_request("parts-new", Surroundings(ROLE))  # of another endpoint, and of the same beginning
@@ -504,7 +544,7 @@ def test_two_models_share_the_requests(account: Account, archive: Path, tmp_path
         if call.operation == "RegisterScalableTarget":
             account.client("application-autoscaling").register_scalable_target(**call.request)
     parts = deletion.parts_of(account, "parts")
-    kinds = ["scaling", "scaling", "endpoint", "alarm", "alarm", "endpoint-config", "s3", "s3", "s3", "s3", "model", "model"]
+    kinds = ["scaling"] * 2 + ["endpoint"] + ["alarm"] * 4 + ["endpoint-config"] + ["s3"] * 4 + ["model"] * 2
     assert [part.kind for part in parts] == kinds
     deletion.take_away(account, parts, quiet)
     assert deletion.parts_of(account, "parts") == []

@@ -73,6 +73,12 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "alarm": ("cloudwatch", "PutMetricAlarm", hosting.alarm_request("parts", CLOSED)),
     "scaling_target": ("application-autoscaling", "RegisterScalableTarget", hosting.scaling_target_request("parts", 1, 4)),
     "scaling_policy": ("application-autoscaling", "PutScalingPolicy", hosting.scaling_policy_request("parts", 60)),
+    "scaling_policy_asynchronous": (
+        "application-autoscaling", "PutScalingPolicy", hosting.scaling_policy_request("parts", 60, later=True),
+    ),
+    "waking_policy": ("application-autoscaling", "PutScalingPolicy", hosting.waking_policy_request("parts")),
+    "waking_alarm": ("cloudwatch", "PutMetricAlarm", hosting.waking_alarm_request("parts", {"team": "vision"})),
+    "alarm_latency": ("cloudwatch", "PutMetricAlarm", hosting.latency_alarm_request("parts", CLOSED, 2.5)),
     "transform": (
         "sagemaker", "CreateTransformJob",
         hosting.transform_request("parts-1", "m-1", "s3://parts/in/", "s3://parts/out/", "ml.g4dn.xlarge", CLOSED),

@@ -31,7 +31,7 @@ NETWORK = ("--subnets", "subnet-0123456789abcdef0", "--security-groups", "sg-012
 VARIANTS: dict[str, tuple[str, ...]] = {
     "real_time": (*ON_MACHINES, "--scale", "1", "4", "--capture", "10", "--cuda", "12.4", "--http", "iam", "--tag", "team=a"),
     "serverless": ("--serverless", "4096", "--http", "open", "--max-latency", "20"),
-    "asynchronous": (*ON_MACHINES, "--async", *NETWORK, "--bucket", "another-bucket"),
+    "asynchronous": (*ON_MACHINES, "--async", "--scale", "0", "2", *NETWORK, "--bucket", "another-bucket"),
     "encrypted": ("--instance-type", "ml.m5.large", "--kms-key", "alias/parts", "--image", IMAGE),
     "two": (*ON_MACHINES, "--variant", "new-2=s3://other-bucket/new.tar.gz@0.1@ml.m5.large", "--scale", "1", "2"),
 }
@@ -91,7 +91,7 @@ def test_properties_are_what_a_deploy_sends(made: Any, account: Account) -> None
 
 
 def test_an_update_is_undone_as_that_of_a_deploy_and_by_slow_answers_too() -> None:
-    resources = template(Stack(asked(), max_latency_s=3.5))["Resources"]
+    resources = template(Stack(asked(max_latency_s=3.5)))["Resources"]
     update = hosting.update_request("parts", "any", ["sightline-parts-errors"])["DeploymentConfig"]
     found = resources["Endpoint"]["Properties"]["DeploymentConfig"]
     assert found["BlueGreenUpdatePolicy"] == update["BlueGreenUpdatePolicy"]
@@ -168,6 +168,7 @@ def test_cloudformation_makes_it(made: Any, account: Account) -> None:
         ({"archive": "s3://b"}, r"MODEL: is 's3://b'\. Give the s3://BUCKET"),
         ({"archive": "s3://b/model.zip"}, r"MODEL: is 's3://b/model\.zip'"),
         ({"image": "docker.io/x/y"}, r"--image: 'docker\.io/x/y' is no image in ECR"),
+        ({"scale": (0, 1)}, r"--scale: is from 0, and only asynchronous endpoints"),
         ({"scale": (4, 1)}, r"MinCapacity: is 4, more than the 1"),
         ({"capture": 101}, r"InitialSamplingPercentage: is 101"),
         ({"name": "no_name"}, r"EndpointName: is 'no_name'"),
@@ -182,8 +183,8 @@ def test_what_cannot_be_is_told_before(more: dict[str, Any], said: str) -> None:
 
 def test_everything_wrong_is_told_at_once() -> None:
     with pytest.raises(SightlineError) as error:
-        check(Stack(asked(archive="parts.zip", later=True, scale=(3, 1)), max_latency_s=90, http="iam"))
-    assert [problem.where for problem in error.value.problems][:3] == ["MODEL", "--http", "--max-latency"]
+        check(Stack(asked(archive="parts.zip", later=True, scale=(3, 1), max_latency_s=90), http="iam"))
+    assert [problem.where for problem in error.value.problems][:3] == ["--max-latency", "MODEL", "--http"]
     assert "MinCapacity" in str(error.value)
 
 

@@ -16,7 +16,9 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
         "cuda": "12.4", "http": "iam", "tags": {"team": "a"},
     },
     "serverless": {"serverless": 4096, "concurrency": 7, "http": "open", "max_latency": 20.0},
-    "asynchronous": {"instance_type": "ml.g5.xlarge", "async_": True, "bucket": "another-bucket", "cuda": "13.2", **NETWORK},
+    "asynchronous": {
+        "instance_type": "ml.g5.xlarge", "async_": True, "bucket": "another-bucket", "cuda": "13.2", "scale": (0, 2), **NETWORK,
+    },
     "encrypted": {
         "instance_type": "ml.m5.large", "kms_key": "alias/parts",
         "image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:3",

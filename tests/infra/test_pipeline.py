@@ -5,11 +5,13 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sightline_infra import pipeline, state_machine
 
+from sightline.cloud import hosting
 from sightline.cloud.metrics import METRICS
 from sightline.cloud.requests import Machines, Surroundings, training_request
 from sightline.cloud.shapes import Call, require_valid
@@ -166,6 +168,22 @@ def test_only_finished_manifests_start_it(stacks: Stacks) -> None:
     assert fnmatch.fnmatchcase("jobs/parts-01/manifests/output/output.manifest", key["wildcard"])
     assert not fnmatch.fnmatchcase("jobs/parts-01/manifests/intermediate/1/output.manifest", key["wildcard"])
     assert not fnmatch.fnmatchcase("other/parts-01/manifests/output/output.manifest", key["wildcard"])
+
+
+def test_an_asynchronous_endpoint_without_machines_is_woken() -> None:
+    given = replace(PIPELINE, async_=True, http="", scale=(0, 2))
+    states = state_machine.definition(given)["States"]
+    order = [states["Settled"]["Choices"][-1]["Next"]]
+    while order[-1] != "Keep":
+        order.append(states[order[-1]]["Next"])
+    assert order == ["Scale", "ScaleBy", "Wake", "WakeBy", "Keep"]
+    alarm = dict(states["WakeBy"]["Parameters"])
+    assert alarm.pop("AlarmActions.$") == "States.Array($.waking.PolicyARN)" and states["Wake"]["ResultPath"] == "$.waking"
+    assert {**alarm, "AlarmActions": [hosting.WAKING_POLICY]} == hosting.waking_alarm_request("parts", {})
+    assert states["Wake"]["Parameters"] == hosting.waking_policy_request("parts")
+    statements = pipeline.machine_role(given)["Policies"][0]["PolicyDocument"]["Statement"]
+    alarms = [one["Resource"][0]["Fn::Sub"] for one in statements if "cloudwatch:PutMetricAlarm" in one["Action"]]
+    assert alarms[0].endswith(":alarm:sightline-parts-waking")
 
 
 def test_roles_name_what_they_may_touch() -> None:

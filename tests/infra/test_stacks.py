@@ -55,10 +55,11 @@ def as_asked(settings: Settings) -> Stack:
         archive=settings.bundle, name=settings.name, facts={}, instance_type=settings.instance_type,
         count=settings.instance_count, serverless_mb=settings.serverless, concurrency=settings.concurrency,
         later=settings.async_, capture=settings.capture, ami=settings.ami, scale=settings.scale,
-        per_minute=settings.per_minute, image=settings.image, bucket=settings.bucket, subnets=settings.subnets,
+        per_minute=settings.per_minute, max_latency_s=settings.max_latency,
+        image=settings.image, bucket=settings.bucket, subnets=settings.subnets,
         security_groups=settings.security_groups, kms_key=settings.kms_key, own_tags=settings.tags,
     )  # fmt: skip
-    return Stack(asked, settings.max_latency, settings.http)
+    return Stack(asked, settings.http)
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)

@@ -42,9 +42,16 @@ Serverless = Annotated[
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Of --serverless: requests at once.")]
 Later = Annotated[bool, typer.Option("--async", help="Pictures and answers go through S3, up to 1 GB.")]
 Scale = Annotated[
-    tuple[int, int] | None, typer.Option("--scale", metavar="LEAST MOST", help="As many machines as the load needs.")
+    tuple[int, int] | None,
+    typer.Option("--scale", metavar="LEAST MOST", help="As many machines as the load needs; 0: of --async."),
 ]
-PerMinute = Annotated[float, typer.Option("--per-minute", min=1, help="Of --scale: requests that a machine takes in a minute.")]
+PerMinute = Annotated[
+    float,
+    typer.Option("--per-minute", min=1, help="Of --scale: requests of a minute for one machine; of --async: that wait."),
+]
+MaxLatency = Annotated[
+    float, typer.Option("--max-latency", metavar="SECONDS", help="Slower answers after an update take it back.")
+]
 Capture = Annotated[int, typer.Option("--capture", metavar="PERCENT", min=0, help="Requests and answers kept on S3.")]
 Variants = Annotated[
     list[str] | None,
@@ -73,6 +80,7 @@ def deploy(
     capture: Capture = 0,
     variant: Variants = None,
     cuda: Cuda = "",
+    max_latency: MaxLatency = 10.0,
     class_names: ClassNames = None,
     image: ServeImage = "",
     role: Role = "",
@@ -120,6 +128,7 @@ def deploy(
             ami=ami,
             scale=scale,
             per_minute=per_minute,
+            max_latency_s=max_latency,
             **placed(image, role, bucket, subnets, security_groups, kms_key, tag),
             beside=beside,
         )
@@ -219,10 +228,7 @@ def ready(account: "Account", plan: "Plan", wait: bool) -> None:
     if plan.scaling and not wait and plan.change:
         note("note: it does not scale yet: do the same again when it is in service")
         return
-    for call in plan.scaling:
-        from sightline.cloud.jobs import send_call
-
-        send_call(account, call, name)
+    deploys.let_scale(account, plan)
 
 
 @contextmanager

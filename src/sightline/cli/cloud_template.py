@@ -41,9 +41,7 @@ def template(
     capture: endpoints.Capture = 0,
     variant: endpoints.Variants = None,
     cuda: endpoints.Cuda = "",
-    max_latency: Annotated[
-        float, typer.Option("--max-latency", metavar="SECONDS", help="Slower answers after an update take it back.")
-    ] = 10.0,
+    max_latency: endpoints.MaxLatency = 10.0,
     http: Annotated[
         Front | None, typer.Option("--http", help="An HTTP API in front, for signed requests (iam) or everybody's (open).")
     ] = None,
@@ -83,6 +81,7 @@ def template(
             ami=drivers.endpoint_host(cuda).ami if cuda else "",
             scale=scale,
             per_minute=per_minute,
+            max_latency_s=max_latency,
             image=image or os.environ.get(deploys.IMAGE_VARIABLE, ""),
             bucket=bucket,
             subnets=listed(subnets),
@@ -91,7 +90,6 @@ def template(
             own_tags=own_tags(tag),
             beside=tuple(deploys.Beside(label, source, {}, weight, machine) for label, source, weight, machine in others),
         ),
-        max_latency,
         http.value if http else "",
     )
     for line in (*templates.check(stack), *filter(None, [drivers.doubt(instance_type, cuda)])):

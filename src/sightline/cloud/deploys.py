@@ -34,6 +34,12 @@ STUCK_S = 1800.0
 """An endpoint that is not in service after that has a container that does not come up."""
 
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+MAX_LATENCY_S, ANSWER_S = 10.0, 60.0
+"""Of the alarm for slow answers, unless asked otherwise; an answer's own limit."""
+
+MAX_VARIANTS = 5
+"""Of one endpoint: an update heeds ten alarms, and each variant has two."""
+
 DIGITS = 12
 """Of the digest in names: 48 bits."""
 
@@ -59,7 +65,8 @@ class Asked:
     archive: model.tar.gz, here or on S3
     facts:   what a server answers on `GET /model`: class names, thresholds, whether it only proposes, facts
     scale:   (least, most) machines; None: as many as `count`
-    per_minute: requests that a machine takes before there is another one
+    per_minute: requests that a machine takes before there is another one; `later`: that wait for each
+    max_latency_s: slower answers after an update take it back, as errors do
     beside:  other variants; the first one's name is `hosting.VARIANT`
     """
 
@@ -75,6 +82,7 @@ class Asked:
     ami: str = ""
     scale: tuple[int, int] | None = None
     per_minute: float = 60.0
+    max_latency_s: float = MAX_LATENCY_S
     environment: Mapping[str, str] = field(default_factory=dict)
     image: str = ""
     role: str = ""
@@ -184,6 +192,15 @@ def contradictions(asked: Asked) -> Iterator[Problem]:
         yield Problem("--variant", "a serverless endpoint has one model", "Give an instance type, or one model.")
     if asked.serverless_mb and asked.scale is not None:
         yield Problem("--scale", "serverless endpoints scale by themselves", "Leave it out.")
+    if asked.scale is not None and asked.scale[0] < 1 and not asked.later:
+        what = "is from 0, and only asynchronous endpoints can have no machine at all"
+        yield Problem("--scale", what, "Begin with 1, or add --async.")
+    if not 0 < asked.max_latency_s <= ANSWER_S:
+        fix = f"Give more than 0, and at most the {ANSWER_S:.0f} s of an answer."
+        yield Problem("--max-latency", f"is {asked.max_latency_s:g} s", fix)
+    if len(asked.beside) >= MAX_VARIANTS:
+        what = f"is given {len(asked.beside)} times, and an update heeds the alarms of {MAX_VARIANTS} variants with MODEL's own"
+        yield Problem("--variant", what, f"Give at most {MAX_VARIANTS - 1}.")
 
 
 def require_alike(asked: Asked) -> None:
@@ -205,24 +222,36 @@ def update_calls(
 ) -> tuple[list[Call], list[str]]:
     """(another configuration for an endpoint that is there, what to tell of it).
 
-    It is undone when answers of 5xx ring the alarm of a variant. The platform refuses other machines for a variant that scales,
-    so that is ended before, and begun again by `scaling_calls`; one that goes on scaling keeps its number of machines.
+    It is undone when answers of 5xx or slow ones ring an alarm of a variant. The platform refuses other machines for a variant
+    that scales, so that is ended before, and begun again by `scaling_calls`; one that goes on scaling keeps its number of
+    machines, but for one that has none now: the new ones have to show that they come up.
     """
     name, method = asked.name, account.client("sagemaker").describe_endpoint_config
     before = send(method, name, "sagemaker:DescribeEndpointConfig", EndpointConfigName=now["EndpointConfigName"])
     machines, wanted = machines_of(before), machines_of(config)
     scaled = scaled_variants(account, name)
     moved = [one for one in scaled if one not in wanted or wanted[one] != machines.get(one)]
-    names = [hosting.alarm_name(name, variant) for variant in wanted]
-    update = hosting.update_request(name, config["EndpointConfigName"], names, keep_counts=bool(scaled) and not moved)
+    alarms = [alarm for variant in wanted for alarm in alarm_requests(asked, surroundings, variant)]
+    names = [str(alarm["AlarmName"]) for alarm in alarms]
+    asleep = any(one.get("DesiredInstanceCount", one.get("CurrentInstanceCount", 1)) == 0 for one in now["ProductionVariants"])
+    keep = bool(scaled) and not moved and not asleep
+    update = hosting.update_request(name, config["EndpointConfigName"], names, keep_counts=keep)
     calls = [
         *(Call(SCALING, "DeregisterScalableTarget", hosting.scaled(name, variant)) for variant in moved),
-        *(Call("cloudwatch", "PutMetricAlarm", hosting.alarm_request(name, surroundings, variant)) for variant in wanted),
+        *(Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in alarms),
         Call("sagemaker", "UpdateEndpoint", update),
     ]
     require_valid(calls)
     told = {True: "does not scale any more on its other machines", False: "goes on scaling as it was asked for before"}
     return calls, [f"{name} {told[bool(moved)]}: --scale is not given"] if scaled and asked.scale is None else []
+
+
+def alarm_requests(asked: Asked, surroundings: Surroundings, variant: str) -> list[dict[str, Any]]:
+    """The alarms of a variant that undo an update: errors, slow answers."""
+    return [
+        hosting.alarm_request(asked.name, surroundings, variant),
+        hosting.latency_alarm_request(asked.name, surroundings, asked.max_latency_s, variant),
+    ]
 
 
 def machines_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -313,14 +342,31 @@ def require_changeable(name: str, now: Mapping[str, Any]) -> None:
 
 
 def scaling_calls(asked: Asked) -> list[Call]:
+    """How many machines there are: a target and a policy for every variant; from none, what wakes the endpoint, too."""
     if asked.scale is None:
         return []
     calls = []
     for variant in (hosting.VARIANT, *(one.name for one in asked.beside)):
         target = hosting.scaling_target_request(asked.name, *asked.scale, variant)
-        policy = hosting.scaling_policy_request(asked.name, asked.per_minute, variant)
+        policy = hosting.scaling_policy_request(asked.name, asked.per_minute, variant, later=asked.later)
         calls += [Call(SCALING, "RegisterScalableTarget", target), Call(SCALING, "PutScalingPolicy", policy)]
+    if asked.scale[0] == 0:  # an asynchronous endpoint, which has one variant
+        calls.append(Call(SCALING, "PutScalingPolicy", hosting.waking_policy_request(asked.name)))
+        calls.append(Call("cloudwatch", "PutMetricAlarm", hosting.waking_alarm_request(asked.name, asked.own_tags)))
     return calls
+
+
+def let_scale(account: Account, plan: Plan) -> None:
+    """Send what a plan has for the scaling; the alarm gets the address of the policy before it.
+
+    Raises:
+        SightlineError, RunError: it cannot be sent.
+    """
+    policy = ""
+    for call in plan.scaling:
+        actions = {"AlarmActions": [policy]} if "AlarmActions" in call.request else {}
+        answer = send_call(account, replace(call, request={**call.request, **actions}), plan.name)
+        policy = str(answer.get("PolicyARN", ""))
 
 
 def carry_out(account: Account, plan: Plan, say: Say) -> None:
@@ -429,7 +475,7 @@ def require_in_service(name: str, config: str, now: Mapping[str, Any], lines: in
         what = f"is {state}: {reason}" if reason else f"is {state}"
         raise RunError(name, what, f"{stuck_fix(name, lines)} Then take it away: sightline cloud delete {name}")
     if now["EndpointConfigName"] != config:
-        what = f"went back to what it was: {reason}" if reason else "went back to what it was (its alarm for errors rang)"
+        what = f"went back to what it was{f': {reason}' if reason else ' (an alarm for errors or slow answers rang)'}"
         raise RunError(name, what, stuck_fix(name, lines))
 
 

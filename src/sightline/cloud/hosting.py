@@ -17,6 +17,9 @@ VARIANT = "AllTraffic"
 SCALED = "sagemaker:variant:DesiredInstanceCount"
 """What autoscaling changes of an endpoint."""
 
+WAKING_POLICY = "PolicyARN of the policy before"
+"""Stands in a plan for what the platform tells only when the policy is there."""
+
 STARTUP_S = 600
 """Until /ping has to answer: weights of 200 MB and torch's libraries take a slow machine more than the default."""
 
@@ -163,19 +166,66 @@ def scaling_target_request(endpoint: str, least: int, most: int, variant: str = 
     return {**scaled(endpoint, variant), "MinCapacity": least, "MaxCapacity": most}
 
 
-def scaling_policy_request(endpoint: str, per_minute: float, variant: str = VARIANT) -> dict[str, Any]:
-    """PutScalingPolicy: machines are added until none gets more than `per_minute` requests a minute."""
-    metric = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+def scaling_policy_request(endpoint: str, per_minute: float, variant: str = VARIANT, *, later: bool = False) -> dict[str, Any]:
+    """PutScalingPolicy: machines are added until none gets more than `per_minute` requests a minute.
+
+    later: an asynchronous endpoint: until no more than a minute's requests wait for each; the metric is of the endpoint then
+    """
+    backlog = {
+        "MetricName": "ApproximateBacklogSizePerInstance",
+        "Namespace": "AWS/SageMaker",
+        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+        "Statistic": "Average",
+    }
+    by_requests = {"PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}}
     return {
         **scaled(endpoint, variant),
         "PolicyName": f"{endpoint}-{variant}-requests",
         "PolicyType": "TargetTrackingScaling",
         "TargetTrackingScalingPolicyConfiguration": {
             "TargetValue": per_minute,
-            "PredefinedMetricSpecification": metric,
+            **({"CustomizedMetricSpecification": backlog} if later else by_requests),
             "ScaleInCooldown": 300,
             "ScaleOutCooldown": 60,
         },
+    }
+
+
+def waking_policy_request(endpoint: str, variant: str = VARIANT) -> dict[str, Any]:
+    """PutScalingPolicy: one machine more, when `waking_alarm_request` rings."""
+    return {
+        **scaled(endpoint, variant),
+        "PolicyName": f"{endpoint}-{variant}-waking",
+        "PolicyType": "StepScaling",
+        "StepScalingPolicyConfiguration": {
+            "AdjustmentType": "ChangeInCapacity",
+            "MetricAggregationType": "Average",
+            "Cooldown": 300,
+            "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
+        },
+    }
+
+
+def waking_alarm_request(endpoint: str, own_tags: Mapping[str, str], policy: str = WAKING_POLICY) -> dict[str, Any]:
+    """PutMetricAlarm: requests wait for two minutes at an asynchronous endpoint without a machine.
+
+    policy: ARN of that of `waking_policy_request`
+    """
+    return {
+        "AlarmName": f"sightline-{endpoint}-waking",
+        "AlarmDescription": f"Requests wait at the endpoint {endpoint}, which has no machine",
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "HasBacklogWithoutCapacity",
+        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+        "Statistic": "Average",
+        "Period": 60,
+        "EvaluationPeriods": 2,
+        "DatapointsToAlarm": 2,
+        "Threshold": 1.0,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "missing",
+        "AlarmActions": [policy],
+        "Tags": tags("alarm", own_tags, endpoint),
     }
 
 
@@ -261,9 +311,27 @@ def alarm_request(endpoint: str, surroundings: Surroundings, variant: str = VARI
     }
 
 
-def alarm_name(endpoint: str, variant: str = VARIANT) -> str:
+def latency_alarm_request(
+    endpoint: str, surroundings: Surroundings, max_latency_s: float, variant: str = VARIANT
+) -> dict[str, Any]:
+    """PutMetricAlarm: the 95th percentile of a minute's answers slower than that, twice in a row."""
+    errors = alarm_request(endpoint, surroundings, variant)
+    del errors["Statistic"]
+    return {
+        **errors,
+        "AlarmName": alarm_name(endpoint, variant, "latency"),
+        "AlarmDescription": f"Slow answers of the endpoint {endpoint}, for the rollback of updates",
+        "MetricName": "ModelLatency",
+        "ExtendedStatistic": "p95",
+        "EvaluationPeriods": 2,
+        "Threshold": max_latency_s * 1e6,  # the metric is in microseconds
+        "ComparisonOperator": "GreaterThanThreshold",
+    }
+
+
+def alarm_name(endpoint: str, variant: str = VARIANT, of: str = "errors") -> str:
     """No endpoint's name has an underscore, so variants of one cannot be taken for another endpoint."""
-    return f"sightline-{endpoint}{'' if variant == VARIANT else f'_{variant}'}-errors"
+    return f"sightline-{endpoint}{'' if variant == VARIANT else f'_{variant}'}-{of}"
 
 
 def weights_request(endpoint: str, weights: Mapping[str, float]) -> dict[str, Any]:

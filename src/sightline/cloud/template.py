@@ -22,9 +22,6 @@ from sightline.errors import Problem, SightlineError
 
 Data = dict[str, Any]
 
-MAX_LATENCY_S = 10.0
-"""A slower answer (the 95th percentile of a minute, twice in a row) takes an update back."""
-
 OPEN, IAM = "open", "iam"
 FRONTS = {OPEN: "NONE", IAM: "AWS_IAM"}
 """Who may ask the HTTP API: everybody, or whoever signs with rights to it."""
@@ -35,9 +32,6 @@ FRONT_S, FRONT_MB, FRONT_RATE, FRONT_BURST = 30, 256, 50, 100
 FRONT_CODE = Path(__file__).with_name("front.py")
 """The function between the HTTP API and the endpoint."""
 
-MAX_VARIANTS = 5
-"""Of one endpoint: an update heeds ten alarms, and each variant has two."""
-
 SAMPLE_ROLE = "arn:aws:iam::123456789012:role/sightline"
 """Stands for the stack's own role where the requests are checked."""
 
@@ -46,12 +40,10 @@ SAMPLE_ROLE = "arn:aws:iam::123456789012:role/sightline"
 class Stack:
     """What somebody wants as a template. asked: as for a deploy, with every archive on S3.
 
-    max_latency_s: seconds of the alarm for slow answers
-    http:          an HTTP API in front: `iam`, `open`, or none
+    http: an HTTP API in front: `iam`, `open`, or none
     """
 
     asked: deploys.Asked
-    max_latency_s: float = MAX_LATENCY_S
     http: str = ""
 
     @property
@@ -114,16 +106,13 @@ def contradictions(stack: Stack) -> Iterator[Problem]:
             where = "MODEL" if variant == hosting.VARIANT else f"--variant {variant}"
             yield Problem(where, f"is {archive!r}", "Give the s3://BUCKET/.../model.tar.gz of a bundle.")
     names = {logical("Model", variant) for variant in stack.archives}
-    if len(names) < 1 + len(asked.beside) or len(names) > MAX_VARIANTS:
+    if len(names) < 1 + len(asked.beside):
         told = ", ".join(one.name for one in asked.beside)
-        fix = f"Give at most {MAX_VARIANTS - 1}, whose letters and digits differ."
-        yield Problem("--variant", f"{told} cannot be told apart in a template, or are too many for its alarms", fix)
+        yield Problem("--variant", f"{told} cannot be told apart in a template", "Give names whose letters and digits differ.")
     if stack.http and stack.http not in FRONTS:
         yield Problem("--http", f"is {stack.http!r}", f"Give {' or '.join(FRONTS)}.")
     if stack.http and asked.later:
         yield Problem("--http", "answers at once, and an asynchronous endpoint later, on S3", "Leave out one of the two.")
-    if not 0 < stack.max_latency_s <= 60:
-        yield Problem("--max-latency", f"is {stack.max_latency_s:g} s", "Give more than 0, and at most the 60 s of an answer.")
     if asked.image and ECR_IMAGE.fullmatch(asked.image) is None:
         yield Problem("--image", f"{asked.image!r} is no image in ECR", "Push it there first: sightline cloud image push.")
 
@@ -147,7 +136,7 @@ def template(stack: Stack) -> Data:
             {
                 **endpoint_properties(stack),
                 "EndpointConfigName": get("Config", "EndpointConfigName"),
-                **updating(list(alarms), asked.scale is not None),
+                **updating(list(alarms), asked.scale is not None and asked.scale[0] > 0),
             },
         ),
         **scaling_resources(asked),
@@ -189,7 +178,7 @@ def endpoint_properties(stack: Stack) -> Data:
 def updating(alarms: Sequence[str], scales: bool) -> Data:
     """As UpdateEndpoint has it: new machines beside the old ones, which stay when one of the alarms rings.
 
-    scales: as many machines as autoscaling has found
+    scales: as many machines as autoscaling has found, of which there is always one
     """
     request = hosting.update_request("", "", alarms, keep_counts=scales)
     rollback = {"Alarms": [{"AlarmName": {"Ref": alarm}} for alarm in alarms]}
@@ -200,38 +189,27 @@ def updating(alarms: Sequence[str], scales: bool) -> Data:
 
 def alarm_properties(stack: Stack) -> dict[str, Data]:
     """{logical name: PutMetricAlarm}: answers of 5xx, and slow ones, of every variant."""
-    surroundings, found = surroundings_of(stack, ""), {}
+    surroundings, found = surroundings_of(stack, ""), dict[str, Data]()
     for variant in stack.archives:
-        errors = hosting.alarm_request(stack.asked.name, surroundings, variant)
-        found[logical("ErrorsAlarm", variant)] = errors
-        found[logical("LatencyAlarm", variant)] = latency_alarm(errors, stack.asked.name, stack.max_latency_s)
+        errors, latency = deploys.alarm_requests(stack.asked, surroundings, variant)
+        found |= {logical("ErrorsAlarm", variant): errors, logical("LatencyAlarm", variant): latency}
     return found
 
 
-def latency_alarm(errors: Mapping[str, Any], endpoint: str, seconds: float) -> Data:
-    """The alarm for slow answers beside the one for errors."""
-    others = {name: value for name, value in errors.items() if name != "Statistic"}
-    return {
-        **others,
-        "AlarmName": f"{errors['AlarmName'].removesuffix('-errors')}-latency",
-        "AlarmDescription": f"Slow answers of the endpoint {endpoint}, for the rollback of updates",
-        "MetricName": "ModelLatency",
-        "ExtendedStatistic": "p95",
-        "EvaluationPeriods": 2,
-        "Threshold": seconds * 1e6,  # the metric is in microseconds
-        "ComparisonOperator": "GreaterThanThreshold",
-    }
-
-
 def scaling_resources(asked: deploys.Asked) -> Data:
-    """A target and a policy for every variant, as a deploy sends them."""
+    """A target and a policy for every variant, and what wakes an endpoint without machines, as a deploy sends them."""
     found: Data = {}
     for call in deploys.scaling_calls(asked):
-        request, variant = dict(call.request), str(call.request["ResourceId"]).rpartition("/")[2]
+        request = dict(call.request)
+        if call.operation == "PutMetricAlarm":
+            found["WakingAlarm"] = resource("AWS::CloudWatch::Alarm", {**request, "AlarmActions": [{"Ref": "WakingPolicy"}]})
+            continue
+        variant = str(request["ResourceId"]).rpartition("/")[2]
         if call.operation == "RegisterScalableTarget":
             kind, name, after = "ScalableTarget", logical("Scaling", variant), "Endpoint"
         else:
-            kind, name, after = "ScalingPolicy", logical("ScalingPolicy", variant), logical("Scaling", variant)
+            own = "WakingPolicy" if request["PolicyType"] == "StepScaling" else "ScalingPolicy"
+            kind, name, after = "ScalingPolicy", logical(own, variant), logical("Scaling", variant)
         found[name] = {**resource(f"AWS::ApplicationAutoScaling::{kind}", request), "DependsOn": after}
     return found
 
