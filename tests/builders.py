@@ -260,22 +260,25 @@ def a_measure(*values: float) -> Any:
     return lambda: {"bbox/AP": left.pop(0) if len(left) > 1 else left[0]}
 
 
-PATIENCE_S = 120
-"""After which processes of a test that hang are ended; no test is decided by it that does not fail."""
+PATIENCE_S = 280
+"""After which hanging processes of a test are ended, before pytest ends the test; it decides no test that does not fail."""
+
+IMPORTED_ONCE = ("sightline.training.run", "torch._dynamo", "torch.testing", "matplotlib.backends.backend_agg", "pytest")
+"""What every training process imports, most of it late: torch's first optimizer brings torch._dynamo, the curves matplotlib."""
 
 
 def in_processes(count: int, function: Any, *arguments: Any) -> list[Any]:
     """What `function(*arguments)` gives in each of `count` processes that find each other as torchrun's do.
 
     An error is given, not raised, and so is the exit code of a process that ended without a word (-9: killed).
-    `function` is one of a test module's own; torch is imported once for all that this is called with.
+    `function` is one of a test module's own; IMPORTED_ONCE is imported once for all that this is called with.
     """
     import inspect
     import multiprocessing
     import socket
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sightline.training.run"])
+    context.set_forkserver_preload([*IMPORTED_ONCE])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
