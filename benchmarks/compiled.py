@@ -4,8 +4,8 @@
 
 First the optimised detector is compiled for one picture of that size, twice: the first time anew (processor time of this
 process and of the C++ compiler that it calls), the second time from the programs that the first one kept. Then four ways
-predict the same resized picture; the fourth is the compiled detector without its programs. Times are of the processor, medians of the
-rounds. The weights are random ones under which 1,000 proposals reach the box head (`in_range` of serve_speed.py).
+predict the same resized picture; the fourth is the compiled detector without its programs. Times are of the processor, medians
+of the rounds. The weights are random ones under which 1,000 proposals reach the box head (`in_range` of serve_speed.py).
 
     python benchmarks/compiled.py --tiny
 
