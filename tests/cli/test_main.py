@@ -79,21 +79,32 @@ def test_run_tells_its_stages_and_prints_the_bundle(job: Path, travelled: Path) 
     assert "AP50" in outcome["scores"]["bbox"]
 
 
-def test_train_evaluate_pack_predict(travelled: Path, tmp_path: Path) -> None:
+def test_train_evaluate_pack_predict(
+    travelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process of its own predicts, as one trains for `travelled`; the others run in this one, which has torch already."""
+
+    def said(*words: object) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["sightline", *map(str, words)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        assert ending.value.code == 0
+        return capsys.readouterr()
+
     run, bundle, found = tmp_path / "run", tmp_path / "model.tar.gz", tmp_path / "found.jsonl"
-    trained = sightline("train", "--data", travelled / "dataset", "-o", run, "--workers", 0, "--json", *TINY, "SEED", "-1")
-    assert json.loads(trained.stdout)["class_names"] == ["balloon", "kite"]
-    assert "total_loss: " in trained.stderr
-    longer = ["SOLVER.MAX_ITER", "4"]
-    resumed = sightline("train", "--data", travelled / "dataset", "-o", run, "--workers", 0, "--resume", *TINY, *longer)
-    assert "resumed from" in resumed.stderr
-    assert "4 steps" in resumed.stdout
-    scores = json.loads(sightline("evaluate", run, "--data", travelled / "dataset", "--json").stdout)
+    train = ["train", "--data", travelled / "dataset", "-o", run, "--workers", 0]
+    out, err = said(*train, "--json", *TINY, "SEED", "-1")
+    assert json.loads(out)["class_names"] == ["balloon", "kite"]
+    assert "total_loss: " in err
+    out, err = said(*train, "--resume", *TINY, "SOLVER.MAX_ITER", "4")
+    assert "resumed from" in err
+    assert "4 steps" in out
+    scores = json.loads(said("evaluate", run, "--data", travelled / "dataset", "--json")[0])
     assert scores["bbox"].pop("analysis")
     assert json.loads((run / "inference" / "scores.json").read_text()) == scores
-    packed = json.loads(sightline("bundle", "pack", run, "-o", bundle, "--json").stdout)
+    packed = json.loads(said("bundle", "pack", run, "-o", bundle, "--json")[0])
     assert packed["class_names"] == ["balloon", "kite"]
-    inspected = json.loads(sightline("bundle", "inspect", bundle, "--json").stdout)
+    inspected = json.loads(said("bundle", "inspect", bundle, "--json")[0])
     assert inspected["scores"] == scores
     pictures = travelled / "dataset" / "images"
     sightline("predict", bundle, pictures, "-o", found, "--draw", tmp_path / "drawn", "--draw-threshold", 0.01)
