@@ -43,47 +43,43 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
         time.sleep(0.05)
 
 
+def last_of(run: Path) -> Path:
+    """The newest checkpoint of a run."""
+    return run / (run / "last_checkpoint").read_text(encoding="utf-8")
+
+
 LONG = ("SOLVER.MAX_ITER", "100000", "SOLVER.CHECKPOINT_PERIOD", "5")
 
 
-def test_sigterm_saves_and_resume_goes_on(tmp_path: Path) -> None:
-    """A run of 100,000 steps that is asked to end after some, and then goes on to a step that is near.
+def test_a_failing_process_ends_torchrun_and_sigterm_saves_what_goes_on(tmp_path: Path) -> None:
+    """A run of 100,000 steps on two processes whose pictures vanish; it goes on with them, and is asked to end.
 
-    On two processes; that of one is in tests/training/test_run.py.
+    That a run goes on to the same end is in tests/training: test_processes.py, and test_run.py for one process.
     """
-    data, run = a_dataset_folder(tmp_path / "data", train=6), tmp_path / "run"
-    start = [*TORCHRUN, "--standalone", "--nproc-per-node", "2"]
-    process = started([*start, *command(data, run, *LONG)])
+    data, run, away = a_dataset_folder(tmp_path / "data", train=6), tmp_path / "run", tmp_path / "away"
+    start = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", *command(data, run, *LONG)]
+    process = started(start)
     wait_for(run / "last_checkpoint", process)
-    process.send_signal(signal.SIGTERM)
-    code, _, err = ended(process)
-    assert "was asked to end, and is saved after" in err, err
-    assert code != 0
-    last = run / (run / "last_checkpoint").read_text(encoding="utf-8")
-    content = torch.load(last, weights_only=True)
-    assert len(content["sightline"]["ranks"]) == 2
-    steps = content["iteration"] + 4  # three more
-    near = ("SOLVER.MAX_ITER", str(steps), "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "()")
-    code, out, err = ended(started([*start, *command(data, run, *near, "--resume")]))
-    assert code == 0, err
-    assert f"resumed from {last} at step {steps - 3}" in err
-    assert out.count("steps, classes cat, dog") == 1, "one process speaks"
-    assert torch.load(run / "model_final.pth", weights_only=True)["iteration"] == steps - 1
-
-
-def test_a_failing_process_ends_torchrun_with_its_own_message(tmp_path: Path) -> None:
-    """Its pictures vanish in the middle of the run."""
-    data, run = a_dataset_folder(tmp_path / "data", train=6), tmp_path / "run"
-    process = started([*TORCHRUN, "--standalone", "--nproc-per-node", "2", *command(data, run, *LONG)])
-    wait_for(run / "last_checkpoint", process)
-    for path in (data / "images").iterdir():
-        path.unlink()
+    (data / "images").rename(away)
     code, out, err = ended(process)
     assert code not in (0, -9), err
     assert "png: cannot be read (No such file or directory)" in err
     assert out == ""
-    last = run / (run / "last_checkpoint").read_text(encoding="utf-8")
-    assert torch.load(last, weights_only=True)["iteration"] >= 4
+    last = last_of(run)
+    step = torch.load(last, weights_only=True)["iteration"] + 1
+    assert step >= 5
+    away.rename(data / "images")
+    process = started([*start, "--resume"])
+    while last_of(run) == last and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = ended(process)
+    assert code != 0
+    assert f"resumed from {last} at step {step}" in err, err
+    assert "was asked to end, and is saved after" in err, err
+    content = torch.load(last_of(run), weights_only=True)
+    assert content["iteration"] >= step + 4
+    assert len(content["sightline"]["ranks"]) == 2
 
 
 def test_two_hosts_train_together(hosts: list[list[str]], tmp_path: Path) -> None:
@@ -95,8 +91,11 @@ def test_two_hosts_train_together(hosts: list[list[str]], tmp_path: Path) -> Non
         started([*host, *TORCHRUN, *address, "--node-rank", str(rank), *command(data, tmp_path / f"run-{rank}", *keys)])
         for rank, host in enumerate(hosts)
     ]
-    for code, _, err in [ended(process) for process in processes]:
+    spoken = []
+    for code, out, err in [ended(process) for process in processes]:
         assert code == 0, err
+        spoken.append(out.count("steps, classes cat, dog"))
+    assert spoken == [1, 0], "one process speaks"
     assert not (tmp_path / "run-1").exists()
     ranks = torch.load(tmp_path / "run-0" / "model_final.pth", weights_only=True)["sightline"]["ranks"]
     assert len(ranks) == 2
