@@ -1,11 +1,14 @@
 """What goes wrong with S3: where, what, and how to fix it; everything together, and nothing in vain."""
 
+import errno
+
 import pytest
 
 from sightline import storage
 from sightline.errors import RunError, SightlineError
 from sightline.s3 import transfers
 from sightline.s3.address import Address, parse
+from sightline.s3.failures import unanswered
 
 from .conftest import BUCKET, Bucket, Server
 
@@ -108,3 +111,10 @@ def test_where_nothing_succeeds_the_rest_is_not_tried(server: Server) -> None:
     assert len(fetched.problems) == 1000
     assert len(server.asked) < 300
     assert sum("was not tried" in problem.what for problem in fetched.problems.values()) > 700
+
+
+@pytest.mark.parametrize(("number", "fix"), [(errno.ENOSPC, "Make room there"), (errno.EACCES, "may be written")])
+def test_only_a_full_disk_asks_for_room(number: int, fix: str) -> None:
+    failure = unanswered(OSError(number, "no"), Address("labels", "a.jpg"))
+    assert failure.ends_all
+    assert fix in failure.problem.fix

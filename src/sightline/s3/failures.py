@@ -3,6 +3,7 @@
 Some failures concern one key, and the others can go on; some end everything (no credentials, no network, no such bucket).
 """
 
+import errno
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,8 @@ def unanswered(error: Exception, address: Address) -> Failure:
         fix = "Check the network, AWS_REGION and AWS_ENDPOINT_URL, and try again; what is fetched is kept."
         return Failure(Problem(where, f"S3 cannot be reached ({error})", fix), ends_all=True, ours=False)
     if isinstance(error, OSError) and error.errno is not None:
-        fix = "Make room there, or name another folder with SIGHTLINE_CACHE."
+        first = "Make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check that the folder may be written"
+        fix = f"{first}, or name another folder with SIGHTLINE_CACHE."
         return Failure(Problem(where, f"cannot be kept on this machine ({error})", fix), ends_all=True, ours=False)
     what = f"the transfer failed ({error or type(error).__name__})"
     return Failure(Problem(where, what, "Try again; what is fetched is kept."), ours=False)
