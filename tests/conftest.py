@@ -21,7 +21,7 @@ settings.load_profile("sightline")
 
 DEAREST_FIRST = (
     "docs/test_commands.py", "notebooks/test_notebooks.py", "training/test_processes.py", "containers/test_train.py",
-    "journeys/test_processes.py", "release/test_packages.py", "training/test_run.py", "cli/test_main.py",
+    "journeys/test_processes.py", "recipes/test_balloon.py", "training/test_run.py", "cli/test_main.py",
     "journeys/test_journey.py", "journeys/test_families.py", "serving/test_workers.py", "serving/test_commands.py",
     "tuning/test_tune.py", "model/test_compiled.py", "runtimes/test_without_torch.py", "bundle/test_thresholds.py",
     "model/test_operators.py",
