@@ -90,7 +90,7 @@ def link_of(found: importlib.metadata.PackageMetadata) -> str:
     wanted = [
         address for address, label in addresses.items() if re.search("source|repository|code|github", label, re.IGNORECASE)
     ]
-    return next(iter([*wanted, *addresses, found.get("Home-page") or ""]), "") or f"https://pypi.org/project/{found['Name']}/"
+    return next(iter([*wanted, *addresses, found.get("Home-page") or ""]), "")
 
 
 def add(rows: dict[str, Row], wanted: Iterable[Requirement], extra: str, *, named: bool, missing: set[str]) -> None:
@@ -120,7 +120,8 @@ def table(rows: Iterable[Row], *, needed: bool) -> list[str]:
     lines = []
     for row in sorted(rows, key=lambda row: row.name.lower()):
         extras = "core" if "core" in row.needed_by else ", ".join(sorted(row.needed_by - set(TOOLS)))
-        lines.append(f"| [{row.name}]({row.link}) | {row.version} | {row.licence} |" + (f" {extras} |" if needed else ""))
+        name = f"[{row.name}]({row.link})" if row.link else row.name
+        lines.append(f"| {name} | {row.version} | {row.licence} |" + (f" {extras} |" if needed else ""))
     return [*head, *lines]
 
 
