@@ -129,7 +129,7 @@ def core(env: Environment) -> None:
         "serve": ["serve", env.bundle],
         "aws": ["cloud", "status", "job"],
         "export": ["bundle", "export", env.bundle, "-o", env.work / "model.onnx"],
-        "tune": ["tune", "--data", env.data, "-o", env.work / "study", "--space", "learning-rate=1e-3,1e-2", "--trials", "1"],
+        "tune": ["tune", "--data", env.data, "-o", env.work / "study", "--space", env.work / "space.yaml"],
         "report": ["evaluate", env.bundle, "--data", env.data, "-o", env.work / "scores", "--plots"],
     }.items():
         told = re.sub(r"\s+", " ", env.sightline(*words, fails=True))
@@ -193,8 +193,9 @@ def track(env: Environment) -> None:
 
 def tune(env: Environment) -> None:
     journey(env)
-    space = ["--space", "learning-rate=1e-3,1e-2"]
-    env.sightline("tune", "--data", env.data, "-o", env.work / "study", *space, "--trials", "1", *TINY)
+    space = env.work / "space.yaml"
+    space.write_text("SOLVER.BASE_LR: {low: 0.0001, high: 0.001, log: true}\n", encoding="utf-8")
+    env.sightline("tune", "--data", env.data, "-o", env.work / "study", "--space", space, "--trials", "1", *TINY)
 
 
 def video(env: Environment) -> None:
@@ -244,7 +245,9 @@ def without_torch(env: Environment, wheel: Path, graph: Path | None) -> None:
         raise ReleaseError("torch is there")
     env.sightline("--version")
     env.run("-c", DRAW, env.work / "drawn")
-    env.sightline("dataset", "import", env.work / "drawn", "--images", env.work / "drawn" / "images", "-o", env.data)
+    env.sightline(
+        "dataset", "import", env.work / "drawn" / "output.manifest", "--images", env.work / "drawn" / "images", "-o", env.data
+    )
     if graph is not None:
         shutil.copy(graph, env.bundle)
         env.sightline("predict", env.bundle, env.work / "drawn" / "images", "-o", env.work / "found.jsonl")
@@ -277,7 +280,9 @@ def try_all(base: str, dist: Path, only: list[str], index: list[str], place: Pat
 
 def tried(env: Environment, name: str, wheel: Path, sdist: Path, graph: Path | None) -> None:
     if name == "sdist":
-        env.install("--no-deps", "--force-reinstall", sdist)  # pip builds it, in an environment of its own
+        env.run(
+            "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", sdist
+        )  # built in an environment of its own
     elif name != "core":
         env.install(f"{wheel}[{name}]")
     if not Path(env.run("-c", PLACE).strip()).is_relative_to(env.root.parents[1]):

@@ -10,6 +10,12 @@ from sightline.optional import require
 from sightline.runtimes.graph import EXPORT_AGAIN, Onnx
 from sightline.runtimes.running import Answers, Batch, Running
 
+FIRST = threading.Lock()
+WARM = threading.Event()
+"""The binding makes constants of C++ in its first call, and gives Python's lock away while it does: of two threads that call it
+for the first time one then waits for the constant with Python's lock in hand, the other for that lock, for ever (seen with
+2026.4.1 on Python 3.13, in two of four runs of `predict`). So the first call of a process is alone; `WARM` is set after it."""
+
 
 def start(onnx: Onnx, where: str, *, device: str, threads: int) -> Running:
     """The graph, ready to run; arguments and errors as `onnxruntime.start`."""
@@ -45,6 +51,14 @@ def runner(compiled: Any, names: list[str]) -> Any:
     own = threading.local()
 
     def run(batch: Batch) -> Answers:
+        if WARM.is_set():
+            return answered(batch)
+        with FIRST:
+            answers = answered(batch)
+        WARM.set()
+        return answers
+
+    def answered(batch: Batch) -> Answers:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
         given = {
