@@ -82,6 +82,9 @@ def test_drawn_pictures_keep_their_relative_names(sightline: Run, url: str, phot
     drawn = {path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.*")}
     assert drawn == {"a.png", "deep/a.png", "deep/b.webp.png"}
     assert (read_image(tmp_path / "drawn/a.png") != read_image(photos / "a.png")).any()
+    scores = [score for line in map(json.loads, done.stdout.splitlines()) for score in line["scores"]]
+    shown = sum(score >= 0.5 for score in scores)
+    assert f"drawn from score 0.5 on: {shown} of {len(scores)} detections (--draw-threshold)" in done.stderr
 
 
 def test_masks_are_written_and_drawn(sightline: Run, masked: Model, photos: Path, tmp_path: Path) -> None:

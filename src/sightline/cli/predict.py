@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,8 +29,7 @@ from sightline.cli.slices import (
 from sightline.runtimes.asked import Execution
 
 if TYPE_CHECKING:
-    from sightline.records import Model
-    from sightline.serving.drawing import Paint
+    from sightline.records import Detections, Image, Model
     from sightline.serving.many import Progress
 
 REDRAW_EVERY_S, LINE_EVERY_S = 0.2, 15.0
@@ -104,7 +104,7 @@ def predict(
         if slices is not None:
             predicts = [sliced(one, slices, batch_size=batch_size) for one in predicts]
             batch_size = 1  # of pictures; that of tiles is in each
-        paint = painter(detector, max(threshold or 0.0, draw_threshold)) if draw else None
+        paint = Painter(detector, max(threshold or 0.0, draw_threshold)) if draw else None
         least = threshold if threshold is not None else (detector.thresholds or 0.0)
         asked = Asked(batch_size=batch_size, threshold=least, every=every, paint=paint, draw_to=drawn_to)
         outputs.enter_context(ended_by_signals())
@@ -133,6 +133,8 @@ def predict(
             if work != lines_to:
                 shutil.move(work, lines_to)
     note(meter.summary(done))
+    if paint is not None:
+        note(paint.summary(done.detections))
     if done.errors:
         raise typer.Exit(1)
 
@@ -152,11 +154,26 @@ def show_line(line: object) -> None:
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
-def painter(detector: "Model", threshold: float) -> "Paint":
-    """What draws this model's detections of at least `threshold`."""
-    from sightline.view.draw import draw as draw_boxes
+@dataclass
+class Painter:
+    """Draws a model's detections of at least `threshold`, and counts them; several threads draw at once."""
 
-    return lambda image, detections: draw_boxes(image, detections, detector.class_names, threshold=threshold)
+    detector: "Model"
+    threshold: float
+    drawn: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def __call__(self, image: "Image", detections: "Detections") -> "Image":
+        from sightline.view.draw import draw
+
+        shown = draw(image, detections, self.detector.class_names, threshold=self.threshold)
+        with self.lock:
+            self.drawn += len(detections.above(self.threshold).scores)
+        return shown
+
+    def summary(self, found: int) -> str:
+        """Without it nobody would know why a picture with detections has no boxes."""
+        return f"drawn from score {self.threshold:g} on: {self.drawn} of {found} detections (--draw-threshold)"
 
 
 @dataclass
