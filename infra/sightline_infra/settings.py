@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 
+from sightline_infra.known import hyperparameter_problems
+
 ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::[^@]+|@sha256:[0-9a-f]{64})?")
 ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
@@ -244,6 +246,7 @@ def pipeline_problems(given: Settings) -> Iterator[Problem]:
         yield f"train-volume: is {given.train_volume}. Give at least 1 GB."
     if given.metric not in METRICS:
         yield f"metric: is {given.metric!r}. Give {', '.join(METRICS)}."
+    yield from hyperparameter_problems(given.hyperparameters)
 
 
 def machine_problems(given: Settings) -> Iterator[Problem]:

@@ -72,6 +72,7 @@ def test_texts_become_what_they_mean() -> None:
         ({**PIPELINE, "name": "a" * 30}, "name: has 30 letters"),
         ({**PIPELINE, "min-ap": "30"}, "min-ap: is 30. AP is between 0 and 1."),
         ({**PIPELINE, "metric": "bbox/AP"}, "metric: is 'bbox/AP'. Give model-bbox-AP"),
+        ({**PIPELINE, "hyperparameters": "config=r50,epoch=20"}, "hyperparameters: 'epoch' is none. Did you mean epochs?"),
         ({**PIPELINE, "manifests": "labels"}, "manifests: is 'labels'"),
         ({"storage": "false"}, "nothing is wanted"),
     ],
