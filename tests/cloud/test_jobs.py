@@ -81,7 +81,9 @@ def test_our_container_understands_what_it_is_given(sightline: Run, data: Path) 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--epcohs", "3"], "No such option"),
+        (["--epcohs", "3"], "--epcohs: is no option of this command. Did you mean --epochs?"),
+        (["--instance-typ", "ml.m5.large"], "--instance-typ: is no option of this command. Did you mean --instance-type?"),
+        (["--epochs", "few"], "--epochs: is 'few'. Give a number."),
         (["--resume"], "--resume: is decided by the platform"),
         (["--device", "cuda"], "--device: is decided by the platform"),
         (["SOLVER.BASE_LT", "0.1"], "SOLVER.BASE_LT"),

@@ -16,14 +16,6 @@ TRACE = [
     "torch.OutOfMemoryError: CUDA out of memory.",
     "Tried to allocate 2 GiB.",
 ]
-BOX = [
-    "Usage: sightline train [OPTIONS] [KEY VALUE]...",
-    "Try 'sightline train --help' for help.",
-    "╭─ Error ────────────────────────────────────╮",
-    "│ Invalid value for '--epochs': 'x' is not   │",
-    "│ a valid float.                             │",
-    "╰────────────────────────────────────────────╯",
-]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +25,6 @@ BOX = [
          "a.jpg: is damaged. Remove it.\nb.jpg: is damaged. Remove it."),
         (TRACE, 1,
          'torch.OutOfMemoryError: CUDA out of memory.\nTried to allocate 2 GiB.\nFile "/usr/lib/b.py", line 7, in step'),
-        (BOX, 2, "Invalid value for '--epochs': 'x' is not a valid float."),
         (["a", "", "b"], 3, "ended with exit code 3\na\nb"),
         ([], 3, "ended with exit code 3"),
         (["step 7"], -11, "was ended by SIGSEGV"),

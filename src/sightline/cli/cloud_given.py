@@ -81,7 +81,7 @@ def given_options(words: list[str]) -> dict[str, object]:
     """{option or key: value} of a training's words: those of `sightline train`, read by its own parser, and those for labels.
 
     Raises:
-        click.UsageError: an option that there is not, or a value that it does not take.
+        sightline.cli.mistakes.UsageError: an option that there is not, or a value that it does not take.
         SightlineError: an option that the platform decides; a key without a value.
     """
     from sightline.cli.train import train

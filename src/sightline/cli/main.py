@@ -15,6 +15,7 @@ from sightline.cli.cloud_template import template
 from sightline.cli.cloud_transform import transform
 from sightline.cli.console import note
 from sightline.cli.evaluate import evaluate
+from sightline.cli.mistakes import UnknownOptionError, UsageError, problem_of
 from sightline.cli.predict import predict
 from sightline.cli.run import demo, run
 from sightline.cli.serve import serve
@@ -71,7 +72,13 @@ def options(
 def main() -> None:
     """Exit codes: 0 done, 1 it failed, 2 asked wrongly or given something broken; 130 stopped with Ctrl-C."""
     try:
-        app()
+        code = app(prog_name="sightline", standalone_mode=False)
+    except (UsageError, UnknownOptionError) as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # Typer has printed the help then
+            note(f"error: {problem_of(error, typer.main.get_command(app), sys.argv[1:])}")
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
     except SightlineError as error:
         note(f"error: {error}")
         sys.exit(error.exit_code)
@@ -82,3 +89,4 @@ def main() -> None:
         where, what = error.filename or "sightline", error.strerror or str(error)
         note(f"error: {where}: {what}. Check the path, its permissions and the space that is left.")
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

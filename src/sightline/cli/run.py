@@ -30,6 +30,7 @@ from sightline.cli.labels import (
     VocOrigin,
     read_options,
 )
+from sightline.cli.mistakes import UnknownOptionError
 from sightline.cli.train import Config, Device, Weights, Workers, all_overrides, progress_display
 
 
@@ -138,8 +139,14 @@ def demo(
 
 
 def labels_and_keys(words: list[str]) -> tuple[list[str], list[str]]:
-    """(label files, KEY VALUE words) of one list: keys begin where a word is a section of the configuration."""
+    """(label files, KEY VALUE words) of one list: keys begin where a word is a section of the configuration.
+
+    Raises:
+        UnknownOptionError: an option that does not exist, taken for a file.
+    """
     from sightline.config.yaml_dialect import looks_like_key
 
     first = next((index for index, word in enumerate(words) if index and looks_like_key(word)), len(words))
+    if strange := [word for word in words[:first] if word.startswith("--")]:
+        raise UnknownOptionError(strange[0])
     return words[:first], words[first:]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.console import here, log_to_stderr, note, show
+from sightline.cli.mistakes import UnknownOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -228,14 +229,12 @@ def all_overrides(overrides: list[str] | None, weights: str | None) -> list[str]
     """KEY VALUE pairs, --weights among them.
 
     Raises:
-        ConfigError: an option that does not exist, taken for a key.
+        UnknownOptionError: one that does not exist, taken for a key.
     """
-    from sightline.errors import ConfigError
-
     given = list(overrides or [])
     strange = [word for word in given[::2] if word.startswith("--")]
     if strange:
-        raise ConfigError(strange[0], "is no option of this command", "See --help; KEY VALUE pairs come without dashes.")
+        raise UnknownOptionError(strange[0])
     return given + ([] if weights is None else ["MODEL.WEIGHTS", weights])
 
 

@@ -1,6 +1,5 @@
 """What an ended process had to say, in as many letters as the platform shows."""
 
-import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +14,13 @@ LAST_LINES = 5
 SECONDARY = ("lost the others", "cannot find the others")
 """What a process says whose peer has failed: the peer knows more."""
 
-BOX = re.compile(r"^[│|]\s?(.*?)\s*[│|]$")
-FRAME = re.compile(r"[╭╰]─.*")
-
 
 def reason(lines: Sequence[str], code: int) -> str:
     """The useful lines of what a process wrote on stderr before it ended with `code`.
 
     Our own errors say where, what and how to fix it; of others the exception with its place; else the end.
     """
-    for found in (own_error(lines), wrong_option(lines), exception(lines)):
+    for found in (own_error(lines), exception(lines)):
         if found:
             return found
     if code < 0:
@@ -37,12 +33,6 @@ def own_error(lines: Sequence[str]) -> str:
     """`error: WHERE: WHAT. FIX`, and the problems on the lines below."""
     begins = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     return "\n".join(lines[begins[-1] :]).removeprefix("error: ") if begins else ""
-
-
-def wrong_option(lines: Sequence[str]) -> str:
-    """What the command line says of an option's value, without its frame."""
-    framed = [match.group(1) for line in lines if (match := BOX.match(line))]
-    return " ".join(framed) if framed and any(FRAME.match(line) for line in lines) else ""
 
 
 def exception(lines: Sequence[str]) -> str:
