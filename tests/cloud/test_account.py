@@ -43,6 +43,14 @@ def test_no_region(monkeypatch: pytest.MonkeyPatch) -> None:
         open_account(os.environ)
 
 
+def test_no_region_and_nobody_logged_in_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(SightlineError) as error:
+        open_account(os.environ)
+    assert [problem.where for problem in error.value.problems] == ["AWS_REGION", "AWS"]
+
+
 def test_a_region_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-eat-1")
     with pytest.raises(SightlineError, match=r"'us-eat-1', where there is no SageMaker\. Did you mean 'us-east-1'"):

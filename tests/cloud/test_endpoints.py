@@ -475,6 +475,22 @@ def test_a_deploy_asked_wrongly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert expected in capsys.readouterr().err
 
 
+def test_a_model_that_is_not_there_is_told_before_aws_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    other, new = tmp_path / "other.tar.gz", tmp_path / "new"
+    words = [str(other), "--name", "parts", "--instance-type", "ml.g5.xlarge", "--variant", f"new={new}"]
+    monkeypatch.setattr(sys, "argv", ["sightline", "cloud", "deploy", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr().err
+    assert end.value.code == 2
+    assert f"{other}: does not exist" in told and f"{new}: does not exist" in told
+    assert "AWS" not in told
+
+
 @pytest.mark.parametrize("action", policies.POLICIES)
 def test_policies_are_narrow(action: str) -> None:
     scope = policies.Scope("123456789012", "us-east-1", "parts", ROLE)

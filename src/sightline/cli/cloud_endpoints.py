@@ -108,13 +108,10 @@ def deploy(
     if bool(instance_type) == bool(serverless):
         raise SightlineError("deploy", "needs machines or --serverless, one of both", "Give --instance-type or --serverless.")
     others = [variant_of(word) for word in variant or []]
-    account = cloud.open_account()
     with ExitStack() as packed:
-        archive, facts = packed.enter_context(archive_of(model, class_names))
-        beside = tuple(
-            deploys.Beside(label, *packed.enter_context(archive_of(source, class_names)), weight, machine)
-            for label, source, weight, machine in others
-        )
+        account, archives = opened([model, *(source for _, source, _, _ in others)], class_names, packed)
+        archive, facts = archives[model]
+        beside = tuple(deploys.Beside(label, *archives[source], weight, machine) for label, source, weight, machine in others)
         asked = deploys.Asked(
             archive=archive,
             name=name,
@@ -229,6 +226,31 @@ def ready(account: "Account", plan: "Plan", wait: bool) -> None:
         note("note: it does not scale yet: do the same again when it is in service")
         return
     deploys.let_scale(account, plan)
+
+
+def opened(
+    sources: list[str], class_names: str | None, packed: ExitStack
+) -> "tuple[Account, dict[str, tuple[str, dict[str, object]]]]":
+    """(the account, {MODEL: its archive and facts}). Models of this machine are looked at before AWS is asked anything.
+
+    Raises:
+        SightlineError: everything that is wrong with them at once; else, nobody is logged in, or one on S3 is none.
+    """
+    from sightline.errors import SightlineError
+    from sightline.storage import is_remote
+
+    found, problems = {}, []
+    for source in dict.fromkeys(source for source in sources if not is_remote(source)):
+        try:
+            found[source] = packed.enter_context(archive_of(source, class_names))
+        except SightlineError as error:
+            problems += error.problems
+    if problems:
+        raise SightlineError.collected(problems)
+    account = cloud.open_account()
+    for source in dict.fromkeys(filter(is_remote, sources)):
+        found[source] = packed.enter_context(archive_of(source, class_names))
+    return account, found
 
 
 @contextmanager
@@ -354,7 +376,7 @@ def delete(
     elif yes or typer.confirm(f"Delete these {len(parts)}?", err=True):
         deletion.take_away(account, parts, note)
         parts_gone = [str(part) for part in parts]
-        show(f"deleted {len(parts)} parts of {name}", as_json, {"deleted": parts_gone})
+        show(f"deleted {len(parts)} part{'' if len(parts) == 1 else 's'} of {name}", as_json, {"deleted": parts_gone})
         return
     show("nothing deleted", as_json, {"deleted": [], "found": [str(part) for part in parts]})
 

@@ -6,13 +6,13 @@ Everything here only reads, except `make_bucket`.
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.cloud.failures import LOGIN, code_of, failure, is_denied, is_missing, send, told_by
 from sightline.cloud.naming import tags
-from sightline.errors import SightlineError, nearest
+from sightline.errors import Problem, SightlineError, nearest
 from sightline.optional import require
 
 ROLE_VARIABLE, BUCKET_VARIABLE = "SIGHTLINE_CLOUD_ROLE", "SIGHTLINE_CLOUD_BUCKET"
@@ -63,7 +63,7 @@ def open_account(environ: Mapping[str, str]) -> Account:
 
     Raises:
         MissingDependencyError: boto3 is not installed.
-        SightlineError: no credentials, credentials that are not accepted, or no region with SageMaker.
+        SightlineError: no region with SageMaker and no credentials, told together; or credentials that are not accepted.
     """
     boto3 = require("boto3", "aws", "sightline cloud")
     from botocore.exceptions import BotoCoreError
@@ -72,18 +72,27 @@ def open_account(environ: Mapping[str, str]) -> Account:
         session = boto3.session.Session(region_name=environ.get("AWS_REGION") or None)
         client = clients(session, environ)
         region = session.region_name
-        if not region:
-            raise SightlineError("AWS_REGION", "is not set", "Set AWS_REGION, or a region in ~/.aws/config.")
-        partition = session.get_partition_for_region(region)
-        known = session.get_available_regions("sagemaker", partition_name=partition)
-        if known and region not in known:
-            raise SightlineError("AWS_REGION", f"is {region!r}, where there is no SageMaker", nearest(region, sorted(known)))
+        problems = [*region_problems(session)]
         if session.get_credentials() is None:
-            raise SightlineError("AWS", "there are no AWS credentials", LOGIN)
+            problems.append(Problem("AWS", "there are no AWS credentials", LOGIN))
+        if problems:
+            raise SightlineError.collected(problems)
+        partition = session.get_partition_for_region(region)
         caller = send(client("sts").get_caller_identity, "AWS", "sts:GetCallerIdentity")
     except (BotoCoreError, ValueError) as error:
         raise failure(error, "AWS", "sts:GetCallerIdentity") from error
     return Account(caller["Account"], region, partition, caller["Arn"], client)
+
+
+def region_problems(session: Any) -> Iterator[Problem]:
+    """What is wrong with the region of boto3's session."""
+    region = session.region_name
+    if not region:
+        yield Problem("AWS_REGION", "is not set", "Set AWS_REGION, or a region in ~/.aws/config.")
+        return
+    known = session.get_available_regions("sagemaker", partition_name=session.get_partition_for_region(region))
+    if known and region not in known:
+        yield Problem("AWS_REGION", f"is {region!r}, where there is no SageMaker", nearest(region, sorted(known)))
 
 
 def clients(session: Any, environ: Mapping[str, str]) -> Callable[[str], Any]:
