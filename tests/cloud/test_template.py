@@ -4,6 +4,8 @@ import base64
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +18,11 @@ from botocore.response import StreamingBody
 
 import sightline as package
 from sightline.bundle.archive import write_archive
-from sightline.cloud import deploys, front, hosting
+from sightline.cloud import deploys, front, hosting, shapes
 from sightline.cloud.account import Account
 from sightline.cloud.endpoints import FACTS
 from sightline.cloud.template import Stack, check, template
-from sightline.errors import SightlineError
+from sightline.errors import MissingDependencyError, SightlineError
 
 from .conftest import ROLE, Run
 
@@ -188,6 +190,39 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert "MinCapacity" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"serverless_mb": 4096}, "--serverless"),
+        ({"instance_type": ""}, "--serverless"),
+        ({"archive": "s3://b-b/model.tgz"}, "MODEL"),
+        ({"archive": "s3://REGION/model.tar.gz"}, "MODEL"),
+        ({"beside": (deploys.Beside("new", "s3://REGION/model.tar.gz", {}),)}, "--variant new"),
+        ({"bucket": "s3://Mine/"}, "--bucket"),
+    ],
+)
+@pytest.mark.parametrize("installed", [True, False], ids=["with botocore", "without"])
+def test_one_fault_is_told_once(more: dict[str, Any], where: str, installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the user's own words, and without botocore alone."""
+    if not installed:
+        shapes.service_model.cache_clear()
+        monkeypatch.setitem(sys.modules, "botocore", None)
+    with pytest.raises(SightlineError) as error:
+        check(Stack(asked(**more)))
+    assert [problem.where for problem in error.value.problems] == [where]
+    if not installed:
+        with pytest.raises(MissingDependencyError, match="needs 'botocore'"):
+            check(Stack(asked()))
+
+
+def test_an_impossible_bucket_and_a_file_that_is_not_there(sightline: Run, tmp_path: Path) -> None:
+    code, out, err = sightline("template", "s3://REGION/parts/1/model.tar.gz", "--name", "parts", *ON_MACHINES)
+    assert (code, out) == (2, "") and "and the bucket's name 'REGION' has capitals. Give the s3://" in err
+    missing = tmp_path / "nothere.tar.gz"
+    code, out, err = sightline("template", missing, "--name", "parts", *ON_MACHINES)
+    assert (code, out) == (2, "") and f"{missing}: does not exist. " in err and "--bucket" not in err
+
+
 def test_a_bundle_that_does_not_exist_prints_nothing(sightline: Run, account: Account) -> None:
     account.client("s3").create_bucket(Bucket="some-bucket")
     account.client("s3").put_object(Bucket="some-bucket", Key="parts/models.tar.gz", Body=b"1")
@@ -218,7 +253,8 @@ def test_a_model_of_this_machine(sightline: Run, tmp_path: Path) -> None:
     archive = tmp_path / "model.tar.gz"
     files = {"model.pth": b"weights", "config.yaml": b"MODEL: {}\n"}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    manifest = {"format": 1, "class_names": ["bee", "wasp"], "files": sums}
+    names = ["bee", "wasp's \\n"]
+    manifest = {"format": 1, "class_names": names, "files": sums}
     with archive.open("wb") as file:
         write_archive({**files, "bundle.json": json.dumps(manifest).encode()}, file)
     code, out, err = sightline("template", archive, "--name", "parts", *ON_MACHINES)
@@ -229,8 +265,14 @@ def test_a_model_of_this_machine(sightline: Run, tmp_path: Path) -> None:
     address = model["PrimaryContainer"]["ModelDataUrl"]
     assert address.startswith("s3://some-bucket/sightline/endpoints/parts/models/") and f"aws s3 cp {archive} {address}" in err
     facts_at = next(tag["Value"] for tag in model["Tags"] if tag["Key"] == "sightline:facts")
-    assert '"class_names": ["bee", "wasp"]' in err
-    assert facts_at == address.replace("model.tar.gz", FACTS) and f"| aws s3 cp - {facts_at}" in err
+    assert facts_at == address.replace("model.tar.gz", FACTS)
+    (command,) = (line for line in err.splitlines() if line.endswith(f" | aws s3 cp - {facts_at}"))
+    echoed = subprocess.run(["sh", "-c", command.partition(" | ")[0]], capture_output=True, check=True).stdout
+    assert json.loads(echoed)["class_names"] == names
+    file = tmp_path / "parts.yaml"
+    code, _, err = sightline("template", archive, "--name", "parts", *ON_MACHINES, "--bucket", "some-bucket", "-o", file)
+    assert code == 0 and f"aws s3 cp {tmp_path / 'parts.model.json'} {facts_at}\n" in err
+    assert json.loads((tmp_path / "parts.model.json").read_text())["class_names"] == names
 
 
 class Runtime:

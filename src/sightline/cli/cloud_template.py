@@ -3,6 +3,7 @@
 import json
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,7 +66,7 @@ def template(
     from sightline.cloud import template as templates
 
     log_to_stderr()
-    archive, sending = placed(model, name, bucket, class_names)
+    archive, sending = placed(model, name, bucket, class_names, output)
     others = [endpoints.variant_of(word) for word in variant or []]
     stack = templates.Stack(
         deploys.Asked(
@@ -100,29 +101,52 @@ def template(
     told(stack, sending, output)
 
 
-def placed(model: str, name: str, bucket: str, class_names: str | None) -> tuple[str, list[str]]:
+def placed(model: str, name: str, bucket: str, class_names: str | None, output: str | None) -> tuple[str, list[str]]:
     """(the archive's s3:// address, the commands that put it there): what is on S3 already stays where it is.
 
     Raises:
-        SightlineError: MODEL is here and no bucket is named; or it is no sound model.
+        SightlineError: MODEL is here and no bucket is named; or it is not there, or no sound model.
     """
     from shlex import quote
 
     from sightline.cloud.deploys import placed as place
     from sightline.cloud.jobs import PREFIX
     from sightline.errors import SightlineError
+    from sightline.s3.address import bucket_fault
     from sightline.storage import is_remote
 
     if is_remote(model):
         return model, []
+    if not Path(model).exists():
+        what, fix = "does not exist", "Give the s3://BUCKET/.../model.tar.gz of a bundle, or a run or bundle of this machine."
+        raise SightlineError(model, what, fix)
+    if fault := bucket_fault(bucket.removeprefix("s3://").rstrip("/")) if bucket else "":
+        raise SightlineError("--bucket", f"is {bucket!r}, and {fault}", "Give the name of a bucket.")
     if not bucket:
         fix = "Give --bucket NAME for where it will lie, or its s3:// address."
         raise SightlineError(model, "is on this machine, and CloudFormation takes models from S3", fix)
     with endpoints.archive_of(model, class_names) as (archive, facts):
         to, _, facts_at = place(archive, f"s3://{bucket.removeprefix('s3://').rstrip('/')}/{PREFIX}endpoints/{name}/")
     names = f" --class-names {quote(class_names)}" if class_names else ""
-    send = f"aws s3 cp {quote(model)} {to}" if archive == model else f"sightline bundle pack {quote(model)}{names} -o {to}"
-    return to, [send, f"echo {quote(json.dumps(facts))} | aws s3 cp - {facts_at}"]
+    here, there = quote(model), quote(to)
+    send = f"aws s3 cp {here} {there}" if archive == model else f"sightline bundle pack {here}{names} -o {there}"
+    return to, [send, *kept(json.dumps(facts), facts_at, output)]
+
+
+def kept(facts: str, facts_at: str, output: str | None) -> list[str]:
+    """The command that puts the facts on S3: from a file beside the template, where that is a file here.
+
+    `printf` and not `echo`, which reads backslashes in some shells.
+    """
+    from shlex import quote
+
+    from sightline.storage import is_remote, write_text
+
+    if output is None or is_remote(output):
+        return [f"printf '%s\\n' {quote(facts)} | aws s3 cp - {quote(facts_at)}"]
+    file = Path(output).with_suffix(".model.json")
+    write_text(file, facts + "\n")
+    return [f"aws s3 cp {quote(str(file))} {quote(facts_at)}"]
 
 
 def require_there(archives: list[str]) -> None:

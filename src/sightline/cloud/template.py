@@ -6,7 +6,7 @@ The CDK app in `infra/` makes the same resources (tests/infra compares them).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,8 @@ from sightline.cloud.jobs import PREFIX
 from sightline.cloud.naming import plain_name, tags
 from sightline.cloud.requests import Surroundings
 from sightline.cloud.shapes import Call, require_valid
-from sightline.errors import Problem, SightlineError
+from sightline.errors import MissingDependencyError, Problem, SightlineError
+from sightline.s3.address import bucket_fault
 
 Data = dict[str, Any]
 
@@ -32,8 +33,9 @@ FRONT_S, FRONT_MB, FRONT_RATE, FRONT_BURST = 30, 256, 50, 100
 FRONT_CODE = Path(__file__).with_name("front.py")
 """The function between the HTTP API and the endpoint."""
 
+SAMPLE_ARCHIVE = "s3://some-bucket/model.tar.gz"
 SAMPLE_ROLE = "arn:aws:iam::123456789012:role/sightline"
-"""Stands for the stack's own role where the requests are checked."""
+"""Stand for the stack's own role, and for an impossible address, where the requests are checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,38 @@ def check(stack: Stack) -> list[str]:
     """
     problems = list(contradictions(stack))
     try:
-        warnings = require_valid(calls(stack))
+        warnings = require_valid(calls(sound(stack)))
+    except MissingDependencyError:
+        if not problems:  # else what is known without botocore is told alone
+            raise
+        warnings = []
     except SightlineError as error:
         problems += error.problems
         warnings = []
     if problems:
         raise SightlineError.collected(list({problem.where: problem for problem in reversed(problems)}.values())[::-1])
     return warnings
+
+
+def sound(stack: Stack) -> Stack:
+    """The stack with something possible in place of what `contradictions` tells of, for the requests not to tell it again."""
+    asked = stack.asked
+    if asked.instance_type and asked.serverless_mb:
+        asked = replace(asked, serverless_mb=0)
+    elif not asked.instance_type and not asked.serverless_mb:
+        asked = replace(asked, instance_type="ml.m5.large", ami="", kms_key="")
+    if address_fault(asked.archive):
+        asked = replace(asked, archive=SAMPLE_ARCHIVE)
+    beside = tuple(replace(one, archive=SAMPLE_ARCHIVE) if address_fault(one.archive) else one for one in asked.beside)
+    return replace(stack, asked=replace(asked, beside=beside))
+
+
+def address_fault(archive: str) -> str:
+    """What is wrong with a bundle's address; empty where nothing is."""
+    if not archive.startswith("s3://") or not archive.endswith(".tar.gz") or archive.count("/") < 3:
+        return f"is {archive!r}"
+    fault = bucket_fault(archive.split("/")[2])
+    return f"is {archive!r}, and {fault}" if fault else ""
 
 
 def calls(stack: Stack) -> list[Call]:
@@ -102,9 +129,11 @@ def contradictions(stack: Stack) -> Iterator[Problem]:
         yield Problem("--serverless", what, "Give --instance-type or --serverless, one of both; serverless has no GPU.")
     yield from deploys.contradictions(asked)
     for variant, archive in stack.archives.items():
-        if not archive.startswith("s3://") or not archive.endswith(".tar.gz") or archive.count("/") < 3:
+        if what := address_fault(archive):
             where = "MODEL" if variant == hosting.VARIANT else f"--variant {variant}"
-            yield Problem(where, f"is {archive!r}", "Give the s3://BUCKET/.../model.tar.gz of a bundle.")
+            yield Problem(where, what, "Give the s3://BUCKET/.../model.tar.gz of a bundle.")
+    if asked.bucket and (fault := bucket_fault(stack.bucket)):
+        yield Problem("--bucket", f"is {asked.bucket!r}, and {fault}", "Give the name of a bucket.")
     names = {logical("Model", variant) for variant in stack.archives}
     if len(names) < 1 + len(asked.beside):
         told = ", ".join(one.name for one in asked.beside)

@@ -1,10 +1,14 @@
 """s3://bucket/key. Keys are literal: `%20`, `+`, blanks and every script are what they are; nothing is decoded."""
 
+import re
 from dataclasses import dataclass
 
 from sightline.errors import SightlineError
 
 SCHEME = "s3://"
+
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""Names that S3 gives buckets."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,3 +46,16 @@ def parse(reference: str) -> Address:
     if not reference.startswith(SCHEME) or not bucket:
         raise SightlineError(reference, "names no bucket", "Give s3://BUCKET/KEY.")
     return Address(bucket, key)
+
+
+def bucket_fault(name: str) -> str:
+    """What is wrong with a bucket's name, as `the bucket's name 'REGION' has capitals`; empty where S3 takes it."""
+    if BUCKET.fullmatch(name):
+        return ""
+    if name != name.lower():
+        what = "has capitals"
+    elif not 3 <= len(name) <= 63:
+        what = f"has {len(name)} characters"
+    else:
+        what = "has others than letters, digits, dots and hyphens, or begins or ends with one that is neither letter nor digit"
+    return f"the bucket's name {name!r} {what}"
