@@ -104,13 +104,14 @@ def train(
     settings = load(config, [*all_overrides(overrides, weights), *amp])
     lines = [f"ignored {line}" for line in ignored(settings, base_of(config))]
     lines += [f"this run cannot be taken back to Detectron2: {line}" for line in no_way_back(settings)]
-    for line in lines if speaks else []:
-        note(f"note: {line}")
     if fold is not None:
         split, validate_on = parts_of_fold(fold, split, validate_on)
     part = open_part(data, split)
     require_sound(part, share=rank, shares=processes)  # all of them together look at every picture once
     measures = settings.test.eval_period > 0 or patience > 0 or validate_on != "val"
+    validation = validation_part(data, validate_on) if measures else None
+    for line in lines if speaks else []:  # only now: a mistake is told alone
+        note(f"note: {line}")
 
     from sightline.journey import train as run_train  # brings torch: mistakes above are told without waiting for it
     from sightline.training.asked import Asked
@@ -119,7 +120,7 @@ def train(
         settings,
         part,
         output,
-        validation=validation_part(data, validate_on) if measures else None,
+        validation=validation,
         settings=Settings(
             keep=keep,
             metric=metric,
