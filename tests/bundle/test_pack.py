@@ -189,7 +189,7 @@ def test_files_that_are_missing(tmp_path: Path, missing: str, error: type[Sightl
     [
         ((), r"run: has no config\.yaml and no model\.pth\. Give the folder of a finished training"),
         (("config.yaml",), r"run: has no model\.pth\."),
-        (None, r"run: is no run folder\. Give the folder that `sightline train` wrote, or an archive"),
+        (None, r"run: does not exist\. Give the folder that `sightline train` wrote, or an archive"),
     ],
 )
 def test_folders_that_are_no_run(tmp_path: Path, there: tuple[str, ...] | None, message: str) -> None:

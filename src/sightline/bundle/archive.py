@@ -19,7 +19,7 @@ from typing import IO
 from sightline.config.yaml_dialect import BASE, dump, load_file
 from sightline.errors import BundleError, Problem
 from sightline.runtimes.graph import Onnx, Told, read_told
-from sightline.storage import copied_here
+from sightline.storage import copied_here, is_remote
 
 FORMAT = 1
 """Version of bundle.json. A reader refuses newer ones."""
@@ -118,9 +118,23 @@ def read_model_files(reference: str | Path, *, graph_first: bool = False) -> Fil
         return from_members(read_model_archive(path, graph_first=graph_first), str(reference))
     if path.is_dir():
         return from_members(read_folder(path, graph_first=graph_first), str(reference))
-    raise BundleError(
+    raise absent(reference)
+
+
+def absent(reference: str | Path) -> BundleError:
+    return BundleError(
         reference, "does not exist", "Give a run folder, a bundle, or a folder with model_final.pth and config.yaml."
     )
+
+
+def require_there(reference: str | Path) -> None:
+    """Nothing, if there is something to load; of a model on S3 fetching it tells.
+
+    Raises:
+        BundleError: nothing is there.
+    """
+    if not is_remote(str(reference)) and not Path(reference).exists():
+        raise absent(reference)
 
 
 def describe(reference: str | Path) -> dict[str, object]:

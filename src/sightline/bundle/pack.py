@@ -77,7 +77,7 @@ def pack_run(
     """
     path = model_path(run)
     if not path.exists():
-        raise BundleError(run, "is no run folder", "Give the folder that `sightline train` wrote, or an archive of a model.")
+        raise BundleError(run, "does not exist", "Give the folder that `sightline train` wrote, or an archive of a model.")
     return write_members(run_members(path, run, class_names, requirements), to)
 
 

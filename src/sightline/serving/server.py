@@ -74,6 +74,17 @@ def load_bundle(
     return load_model(reference, device=device, score_threshold=score_threshold, class_names=class_names, **options)
 
 
+def require_there(model: str | Path) -> None:
+    """Before a port is taken and the log says that a model loads: nothing, if there is one.
+
+    Raises:
+        BundleError: there is none.
+    """
+    from sightline.bundle.archive import require_there as require_files
+
+    require_files(model)
+
+
 def serve(
     model: str | Path,
     *,
@@ -101,8 +112,11 @@ def serve(
     """
     app_settings = settings or Settings()
     names = gpus(os.environ)
-    usual = usual_workers(device, names) if named(load)[0] == named(load_bundle)[0] else 0
+    loads_bundle = named(load)[0] == named(load_bundle)[0]
+    usual = usual_workers(device, names) if loads_bundle else 0
     count = usual if workers is None else workers
+    if loads_bundle:
+        require_there(model)
     listener = listen(host, port, free_ports)
     address = address_of(listener)
     LOG.info("Listening on %s while %s loads", address, model)
