@@ -71,7 +71,9 @@ def test_classes() -> None:
 
 
 def test_advice_where_nothing_is_found() -> None:
-    assert values(*a_scene([(0, 0, BOX)], []))["advice"].startswith("No object is found. To do: look whether classes")
+    advice = values(*a_scene([(0, 0, BOX)], []))["advice"]
+    assert advice.startswith("No object is found. To do: look whether classes")
+    assert "trained for too few steps" in advice
 
 
 def test_lists_end_where_asked_and_say_how_many_there_are() -> None:

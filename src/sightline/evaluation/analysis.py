@@ -20,6 +20,10 @@ from sightline.evaluation.mistakes import ADVICE, KINDS, MISSED, Mistakes, find_
 from sightline.evaluation.results import Numbers, Results, Truth
 from sightline.storage import write_json
 
+NEXT_TO_NOTHING = 0.01
+"""An AP below which a model has hardly learnt anything, whatever its errors are called."""
+TOO_SHORT = "it may also have been trained for too few steps"
+
 BEST_F1 = Wish("f1")
 
 
@@ -89,7 +93,10 @@ class Analysis:
         if not self.matches.objects_per_class.any():
             return "The labels have no object, so nothing can be measured. To do: look whether they are the right ones."
         if not self.matches.true.any():
-            return "No object is found. To do: look whether classes, scale of boxes and the model's threshold are right."
+            return (
+                "No object is found. To do: look whether classes, scale of boxes and the model's threshold are right; "
+                f"{TOO_SHORT}."
+            )
         kind = max(KINDS, key=lambda name: self.mistakes.gains[name])
         gain, count = self.mistakes.gains[kind], self.mistakes.counts()[kind]
         if not gain > 0:
@@ -97,7 +104,8 @@ class Analysis:
         many = "s" if count > 1 else ""
         what = f"object{many} that nothing comes near" if kind == MISSED else f"error{many} of {kind}"
         overlap = round(100 * self.matches.overlap)
-        return f"Most is lost by {count:,} {what}: without them AP{overlap} would be {gain:.3f} higher. To do: {ADVICE[kind]}."
+        todo = f"{ADVICE[kind]}; {TOO_SHORT}" if self.scores.numbers().get("AP", 1.0) < NEXT_TO_NOTHING else ADVICE[kind]
+        return f"Most is lost by {count:,} {what}: without them AP{overlap} would be {gain:.3f} higher. To do: {todo}."
 
     def counts(self) -> dict[str, int]:
         """Of all detections, whatever their score."""
