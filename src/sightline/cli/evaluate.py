@@ -157,7 +157,7 @@ def store_chosen(evaluation: "Evaluation", model: str, chosen_for: str) -> str:
     store_thresholds(model, thresholds, chosen_for)
     without = [name for name in chosen if name not in thresholds]
     rest = f"; none for {', '.join(without)}, which keep all detections" if without else ""
-    return f"Kept in {model}: thresholds of {len(thresholds)} classes{rest}."
+    return f"Kept in {model}: thresholds of {len(thresholds)} {'class' if len(thresholds) == 1 else 'classes'}{rest}."
 
 
 def report_on(
