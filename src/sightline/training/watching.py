@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image as Pillow
@@ -72,6 +73,9 @@ class DrawFirstBatches:
 def write_curves(metrics: Path) -> None:
     """curves.png beside a run's metrics.json. Where it cannot be drawn (matplotlib is missing), a line of the log says why."""
     with spared(CURVES):
+        if find_spec("matplotlib") is None:
+            LOG.info("%s is drawn with matplotlib. To have it, run: pip install 'sightline[report]'", CURVES)
+            return
         draw_curves(read_metrics(metrics), metrics.with_name(CURVES), title=metrics.resolve().parent.name)
 
 
