@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from sightline_infra.endpoint import EndpointStack
 from sightline_infra.pipeline import PipelineStack
-from sightline_infra.settings import Settings, SettingsError, read, require_known, switch
+from sightline_infra.settings import Settings, SettingsError, read, require_known, switch, warnings_of
 from sightline_infra.storage import StorageStack
 
 CHECK_S = 60
@@ -68,6 +68,8 @@ def main() -> None:
         require_there(given.bundle, os.environ, str(app.node.try_get_context("check") or ""))
     except SettingsError as error:
         sys.exit("\n".join(f"error: {problem}" for problem in error.problems))
+    for warning in warnings_of(given):
+        sys.stderr.write(f"warning: {warning}\n")
     add_stacks(app, given)
     app.synth()
 

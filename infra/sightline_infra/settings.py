@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 
-from sightline_infra.known import hyperparameter_problems
+from sightline_infra.known import MACHINES, TRAINING_MACHINES, hyperparameter_problems, machine_warnings
 
 ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::[^@]+|@sha256:[0-9a-f]{64})?")
-ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+ADDRESS = re.compile(rf"s3://{BUCKET.pattern}/.+")
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 MACHINE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 GPU_MACHINE = re.compile(r"ml\.(p|g|gr)\d")
@@ -213,25 +214,50 @@ def contradictions(given: Settings) -> Iterator[Problem]:
         yield from bundle_problems(given)
     if given.manifests:
         yield from pipeline_problems(given)
+    if given.bucket and (fault := bucket_fault(f"s3://{given.bucket.removeprefix('s3://')}")):
+        yield f"bucket: is {given.bucket!r}{fault}. Give the name of a bucket."
     if given.bundle or given.manifests:
         yield from machine_problems(given)
         yield from serverless_problems(given)
         yield from other_problems(given)
 
 
+def warnings_of(given: Settings) -> list[str]:
+    """What is odd, and may be right."""
+    trained = given.train_instance_type if given.manifests else ""
+    return [
+        *machine_warnings("instance-type", given.instance_type, MACHINES),
+        *machine_warnings("train-instance-type", trained, (*MACHINES, *TRAINING_MACHINES)),
+    ]
+
+
+def bucket_fault(address: str) -> str:
+    """What is wrong with the bucket's name of an s3:// address, for the middle of a sentence; empty where that is not it."""
+    name = address.removeprefix("s3://").partition("/")[0]
+    if not address.startswith("s3://") or not name or BUCKET.fullmatch(name):
+        return ""
+    if name != name.lower():
+        what = "has capitals"
+    elif not 3 <= len(name) <= 63:
+        what = f"has {len(name)} characters, and can have 3 to 63"
+    else:
+        what = "has others than letters, digits, dots and hyphens, or begins or ends with one that is neither letter nor digit"
+    return f", and the bucket's name {name!r} {what}"
+
+
 def bundle_problems(given: Settings) -> Iterator[Problem]:
     if not ADDRESS.fullmatch(given.bundle) or not given.bundle.endswith(".tar.gz"):
-        yield f"bundle: is {given.bundle!r}. Give the s3://BUCKET/.../model.tar.gz of a bundle."
+        yield f"bundle: is {given.bundle!r}{bucket_fault(given.bundle)}. Give the s3://BUCKET/.../model.tar.gz of a bundle."
     if given.manifests:
         yield "bundle: is given with manifests, and the pipeline makes the endpoint itself. Leave out one, or use another name."
 
 
 def pipeline_problems(given: Settings) -> Iterator[Problem]:
     if not ADDRESS.fullmatch(f"{given.manifests.rstrip('/')}/x"):
-        yield f"manifests: is {given.manifests!r}. Give s3://BUCKET or s3://BUCKET/FOLDER/."
+        yield f"manifests: is {given.manifests!r}{bucket_fault(given.manifests)}. Give s3://BUCKET or s3://BUCKET/FOLDER/."
     for folder in given.pictures:
         if not ADDRESS.fullmatch(f"{folder.rstrip('/')}/x"):
-            yield f"pictures: is {folder!r}. Give s3://BUCKET/FOLDER/,..."
+            yield f"pictures: is {folder!r}{bucket_fault(folder)}. Give s3://BUCKET/FOLDER/,..."
     if len(given.name) > MAX_JOB_NAME:
         yield f"name: has {len(given.name)} letters. Give at most {MAX_JOB_NAME}: trainings are called NAME-UUID."
     if not 0 <= given.min_ap <= 1:

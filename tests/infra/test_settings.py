@@ -65,6 +65,8 @@ def test_texts_become_what_they_mean() -> None:
         ({**GOOD, "http": "iam", "async": "yes"}, "http: answers at once"),
         ({**GOOD, "bundle": "parts/model.tar.gz"}, "bundle: is 'parts/model.tar.gz'. Give the s3://"),
         ({**GOOD, "bundle": "s3://some-bucket/model.zip"}, "bundle: is 's3://some-bucket/model.zip'"),
+        ({**GOOD, "bundle": "s3://REGION/model.tar.gz"}, "/model.tar.gz', and the bucket's name 'REGION' has capitals. Give"),
+        ({**GOOD, "bucket": "Mine"}, "bucket: is 'Mine', and the bucket's name 'Mine' has capitals"),
         ({**GOOD, "manifests": "s3://labels/"}, "bundle: is given with manifests"),
         ({**GOOD, "max-latency": "90"}, "max-latency: is 90 s"),
         ({**GOOD, "tags": "sightline:of=x"}, "tags: the key 'sightline:of' is reserved"),

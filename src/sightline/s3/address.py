@@ -55,7 +55,7 @@ def bucket_fault(name: str) -> str:
     if name != name.lower():
         what = "has capitals"
     elif not 3 <= len(name) <= 63:
-        what = f"has {len(name)} characters"
+        what = f"has {len(name)} characters, and can have 3 to 63"
     else:
         what = "has others than letters, digits, dots and hyphens, or begins or ends with one that is neither letter nor digit"
     return f"the bucket's name {name!r} {what}"
