@@ -78,6 +78,13 @@ class Header:
         return ImageSize(*reversed(self.stored)) if self.orientation in TURNED else self.stored
 
 
+def beginning(data: bytes) -> str:
+    """The first bytes of a file, as text where they are text, else as `0x89504E47`."""
+    head = data[:12]
+    text = " ".join(head.decode("ascii", "replace").split())
+    return f'"{text}"' if text.isascii() and text.isprintable() else f"0x{head.hex().upper()}"
+
+
 def open_checked(data: bytes, where: object, limits: Limits) -> Pillow.Image:
     """Pillow's lazily decoded picture, after checking the limits against its header."""
     if not data:
@@ -91,7 +98,9 @@ def open_checked(data: bytes, where: object, limits: Limits) -> Pillow.Image:
     except Pillow.DecompressionBombError as error:
         raise ImageError(where, f"is too large to decode ({error})", "Use a smaller picture.") from error
     except UnidentifiedImageError as error:
-        raise ImageError(where, f"is no picture (begins with {data[:8]!r})", "Give a JPEG, PNG, WebP, BMP or TIFF.") from error
+        raise ImageError(
+            where, f"is no picture (begins with {beginning(data)})", "Give a JPEG, PNG, WebP, BMP or TIFF."
+        ) from error
     except Exception as error:  # a damaged header makes Pillow's parsers raise almost anything
         raise ImageError(where, f"has a damaged header ({error})", "Replace the file.") from error
     width, height = picture.size

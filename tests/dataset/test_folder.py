@@ -67,7 +67,7 @@ def test_labels_only(tmp_path: Path) -> None:
 BROKEN = {
     "truncated.jpg": "truncated.jpg: is damaged or cut off .*Replace the file",
     "empty.jpg": r"empty.jpg: is empty \(0 bytes\)",
-    "text.jpg": "text.jpg: is no picture .begins with b'this is '",
+    "text.jpg": 'text.jpg: is no picture .begins with "this is no p".',
     "missing.jpg": "missing.jpg: has no picture below .*",
     "small.jpg": r"small.jpg: is 50 x 40 px .*, but its label s3://b/small.jpg says 100 x 80 px .*Use the picture",
 }

@@ -171,7 +171,8 @@ def test_a_refusal_is_shown_and_the_next_picture_works(page: Any, photo: Path, t
     (tmp_path / "broken.jpg").write_bytes(b"hello")
     page.set_input_files("#file", tmp_path / "broken.jpg")
     page.wait_for_selector("#problem:not([hidden])")
-    assert "is no picture" in page.inner_text("#problem")
+    assert 'is no picture (begins with "hello")' in page.inner_text("#problem")
+    assert "broken.jpg" not in page.inner_text("#curl")
     choose(page, photo)
     assert page.is_hidden("#problem")
 
