@@ -236,10 +236,11 @@ def opened(
     Raises:
         SightlineError: everything that is wrong with them at once; else, nobody is logged in, or one on S3 is none.
     """
-    from sightline.errors import SightlineError
+    from sightline.errors import Problem, SightlineError
     from sightline.storage import is_remote
 
-    found, problems = {}, []
+    found: dict[str, tuple[str, dict[str, object]]] = {}
+    problems: list[Problem] = []
     for source in dict.fromkeys(source for source in sources if not is_remote(source)):
         try:
             found[source] = packed.enter_context(archive_of(source, class_names))
