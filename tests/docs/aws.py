@@ -2,9 +2,10 @@
 
 import io
 import json
-import logging
 import os
 import re
+import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cloud import platform
 from cloud.conftest import SETTINGS, TRUST, push
-from moto.server import ThreadedMotoServer
 
 import sightline
 from docs.things import BUCKET, Store
@@ -29,14 +29,25 @@ JOB = re.compile(r"\b[\w-]+-20\d{6}-\d{6}\b")
 MODEL = re.compile(r"--model-name ([\w-]+)")
 
 
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(*server.get_host_and_port(), sep=":", flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
 def moto() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """The address of an AWS of its own: what moto has made belongs to its process, and other tests empty theirs."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
+        yield f"http://{server.stdout.readline().decode().strip()}"
+        server.stdin.close()  # which ends it, as the end of this process does
 
 
 def environment(address: str, folder: Path) -> dict[str, str]:
