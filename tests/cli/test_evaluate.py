@@ -285,7 +285,8 @@ def test_chosen_thresholds_are_kept_in_the_model(tmp_path: Path) -> None:
     shown = run(*asked, "--store")
     kept = load_model(trained.folder).thresholds
     assert kept is not None and max(kept) > 0
-    assert f"Kept in {trained.folder}: thresholds of {sum(least > 0 for least in kept)} classes" in shown.stdout
+    count = sum(least > 0 for least in kept)
+    assert f"Kept in {trained.folder}: thresholds of {count} {'class' if count == 1 else 'classes'}" in shown.stdout
     told = load_model(trained.folder).facts["thresholds"]
     assert isinstance(told, dict) and told["chosen_for"] == f"recall=0.01 at an overlap of 0.05, on {data} test"
 

@@ -9,6 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("aws_cdk", reason="no CDK here: pip install 'sightline[infra]'")
+
 from sightline_infra import pipeline, state_machine
 
 from sightline.cloud import hosting
