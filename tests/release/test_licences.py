@@ -1,27 +1,12 @@
 """docs/licences.md: every package that Sightline names is on it, and none that would bind a user's own code."""
 
-import importlib.util
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.utils import canonicalize_name
+from release_scripts import load
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| \[([^]]+)\]\((https?://[^)]+)\) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
-
-
-def load(name: str) -> ModuleType:
-    """A script of `release/`."""
-    spec = importlib.util.spec_from_file_location(f"release_{name}", REPOSITORY / "release" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
 
 
 licences = load("licences")

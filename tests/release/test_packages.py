@@ -1,28 +1,14 @@
 """The source archive and the wheel, built from what git knows: whole, without anything else, twice the same bytes."""
 
 import email
-import importlib.util
 import shutil
-import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from release_scripts import REPOSITORY, load
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 EPOCH = 1_795_000_000
-
-
-def load(name: str) -> ModuleType:
-    """A script of `release/`."""
-    spec = importlib.util.spec_from_file_location(f"release_{name}", REPOSITORY / "release" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
 
 
 packages = load("packages")
